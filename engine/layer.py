@@ -21,6 +21,9 @@ UNITS: dict[str, str] = {
 # Units that a user's function makes of a layer's output: package.module:function.
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
+# Precisions of activations that are recorded -> bytes of a value.
+DTYPES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
 # Names of dimensions that number the units of a layer.
 COORDINATES: dict[str, str] = {
     "channel": "channel, or feature map",
@@ -58,8 +61,7 @@ class Layer:
     @property
     def state_bytes(self) -> int:
         """Bytes of live moments: two float64 sums and a pivot in the activations' precision."""
-        pivot = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[self.dtype]
-        return self.units * (16 + pivot)
+        return self.units * (16 + DTYPES[self.dtype])
 
 
 def columns(layers: Sequence[Layer]) -> Iterator[tuple[Layer, slice]]:

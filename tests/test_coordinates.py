@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray
 from torch import nn
 
@@ -41,6 +42,10 @@ def scanned(stimuli: Path, output: Path, coordinates: Any, **options: Any) -> An
     given: dict[str, Any] = {"layers": LAYERS, "batch_size": 4, "commit_every": 0, **options}
     net: nn.Module = Net()
     return flat.scan(net, stimuli, output, coordinates=coordinates, preprocessing=SMALL, **given)
+
+
+def planned(stimuli: Path, _: Path, coordinates: Any, **options: Any) -> Any:
+    return flat.plan(Net(), stimuli, preprocessing=SMALL, coordinates=coordinates, **options)
 
 
 def places(given: dict[str, Any], layer: str, name: str) -> np.ndarray:
@@ -133,6 +138,24 @@ def test_merged_and_saved_stores_and_recordings_keep_coordinates(
     assert [layer.name for layer in recording.layers] == ["maps", "unit"]
 
 
+def test_names_of_layers_that_are_numbers_stay_as_they_are(tmp_path: Path) -> None:
+    layers = [Layer(name, "Linear", ("unit",), (1,), "float32") for name in ("1", "1.1", "1.10")]
+    given = {"layer": ["1", "1.1", "1.10"], "unit": [0] * 3, "x_mm": [5.0, 6.0, 7.0]}
+    pd.DataFrame(given).to_csv(tmp_path / "t.csv", index=False)
+    for table in (given, tmp_path / "t.csv"):
+        found = read_coordinates(table, layers)
+        assert {name: own["x_mm"].tolist() for name, own in found.items()} == {
+            "1": [5.0], "1.1": [6.0], "1.10": [7.0],
+        }  # fmt: skip
+    assert list(read_coordinates(given | {"layer": [1, 1.1, "1.10"]}, layers)) == [
+        "1",
+        "1.1",
+        "1.10",
+    ]
+    pd.DataFrame({"layer": [1], "unit": [0], "x_mm": [5.0]}).to_parquet(tmp_path / "t.parquet")
+    assert list(read_coordinates(tmp_path / "t.parquet", layers)) == ["1"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -147,6 +170,8 @@ def test_merged_and_saved_stores_and_recordings_keep_coordinates(
         ({"x": [0, 1, 2, 3, 4]}, "has 'x': call it x_mm"),
         ({"t": [0, 1, 2, 3, 4]}, "none that queries use; the coordinates has 't'"),
         ({"x mm": [0, 1, 2, 3, 4]}, "letters, digits and _"),
+        ({"layer": "unit"}, "the name of a layer in each row"),
+        ({"x_mm": torch.ones(5, requires_grad=True)}, "finite numbers"),
     ],
 )
 def test_tables_that_do_not_fit_the_layers_are_refused(change: dict[str, Any], said: str) -> None:
@@ -163,10 +188,14 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, stimuli: Path) -> 
     (tmp_path / "bad.parquet").write_text("layer,unit,x_mm\n")
     (tmp_path / "bad.csv").write_text("")
     (tmp_path / "other.csv").write_text("layer,unit\nunit,0\n")
+    (tmp_path / "latin.csv").write_bytes(b"layer,unit,gr\xf6\xdfe\nunit,0,1\n")
+    (tmp_path / "twice.csv").write_text("layer,unit,x_mm,x_mm\nunit,0,1,2\n")
     for name, said in (
         ("bad.parquet", "cannot read the coordinates"),
         ("bad.csv", "cannot read the coordinates"),
         ("absent.csv", "cannot read the coordinates"),
+        ("latin.csv", "cannot read the coordinates"),
+        ("twice.csv", "columns of coordinates have different names; .* has several 'x_mm'"),
         ("other.csv", "has columns layer, unit and one or more of numbers; .* has layer, unit"),
         ("places.txt", "is a .csv or .parquet file"),
     ):
@@ -174,8 +203,9 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, stimuli: Path) -> 
             read_coordinates(tmp_path / name, layers)
     with pytest.raises(UserError, match="location"):
         fusiform.Design(coordinates=3)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="of recorded layers"):
-        scanned(stimuli, tmp_path / "o.zarr", table("maps"), layers="unit")
+    for run in (scanned, planned):
+        with pytest.raises(UserError, match="of recorded layers"):
+            run(stimuli, tmp_path / "o.zarr", table("maps"), layers="unit")
     assert not (tmp_path / "o.zarr").exists()
 
 

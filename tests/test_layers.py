@@ -79,6 +79,30 @@ def test_default_layers_run_from_stem_to_pooled_output(model: str) -> None:
     assert notes == []
 
 
+def test_blocks_whose_layers_have_norms_of_their_own_are_blocks() -> None:
+    from transformers import RegNetConfig, RegNetModel, ResNetConfig, ResNetModel
+
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [2, 1]}
+    blocks = [f"encoder.stages.{block}" for block in ("0.layers.0", "0.layers.1", "1.layers.0")]
+    for network in (
+        ResNetModel(ResNetConfig(**sizes, layer_type="bottleneck")),
+        ResNetModel(ResNetConfig(**sizes, layer_type="basic")),
+        RegNetModel(RegNetConfig(**sizes, groups_width=4)),
+    ):
+        assert trial(network, 32).blocks == ("embedder", *blocks, "pooler")
+    parts = [name for name in listed("timm:skresnet18").blocks if name.startswith("layer")]
+    assert parts == stages(2, 2, 2, 2)
+
+
+def test_layers_with_norms_are_the_blocks_of_a_network_without_others() -> None:
+    class Whole(Around):
+        pass
+
+    parts = [Around(nn.Conv2d(3, 3, 1)) for _ in range(2)]
+    network = nn.Sequential(nn.Identity(), Whole(nn.Sequential(*parts)))
+    assert trial(network, 8).blocks[1:3] == ("1.inner.0", "1.inner.1")
+
+
 def test_a_clip_resnet_has_the_blocks_of_resnet50() -> None:
     def blocks(model: str) -> list[str]:
         return [name for name in listed(model).blocks if name.startswith("layer")]
@@ -237,6 +261,7 @@ def test_a_single_tensor_in_a_container_is_recorded(wrap: Callable[[torch.Tensor
         (lambda x: (3,), "returns a tuple of 1, not one tensor"),
         (lambda x: None, "returns a NoneType, not one tensor"),
         (lambda x: x.int(), "returns torch.int32, not floating-point numbers"),
+        (lambda x: x.to(torch.float8_e5m2), "returns torch.float8_e5m2, not floating-point"),
         (lambda x: x > 0, "returns torch.bool, not floating-point numbers"),
         (lambda x: x.to(torch.complex64), "returns torch.complex64, not floating-point numbers"),
         (lambda x: x.mean(), "returns shape [] for 5 images: no row per image"),

@@ -376,6 +376,21 @@ def test_a_weights_file_of_the_whole_model_yields_its_tower(
     assert loaded.weights_hash == load_backbone(f"hf:{folder}").weights_hash
 
 
+def test_a_tower_that_is_no_model_of_its_own_takes_a_weights_file(tmp_path: Path) -> None:
+    sizes = {"embed_dim": 32, "image_size": SIDE, "intermediate_size": 64, "patch_size": 8,
+             "num_hidden_layers": 1, "num_attention_heads": 2}  # fmt: skip
+    config = hf.IdeficsConfig(**TEXT, vision_config=sizes, use_resampler=False)
+    whole: Any = drawn(hf.IdeficsForVisionText2Text(config))
+    with quiet():
+        whole.save_pretrained(tmp_path)
+    name = f"hf:{tmp_path}"
+    said = f"IdeficsVisionTransformer of {name} inside its whole model alone: give `weights` as"
+    assert said in refusal(name, preprocessing=GIVEN)
+    loaded = load_backbone(name, str(tmp_path / "model.safetensors"), preprocessing=GIVEN).model
+    own = whole.get_submodule("model.vision_model").state_dict()
+    assert all(torch.equal(own[key], tensor) for key, tensor in loaded.state_dict().items())
+
+
 def test_half_precision_weights_are_widened(saved: Callable[[str], Path], tmp_path: Path) -> None:
     with quiet():
         hf.AutoModel.from_pretrained(saved("dinov2")).bfloat16().save_pretrained(tmp_path)

@@ -85,6 +85,21 @@ def dpt_vit() -> nn.Module:
     return DPTModel(DPTConfig(**SIZES, backbone_out_indices=[0, 0, 1, 1]))
 
 
+def blip2_vit() -> nn.Module:
+    from transformers import Blip2VisionConfig, Blip2VisionModel
+
+    torch.manual_seed(0)
+    return Blip2VisionModel(Blip2VisionConfig(**SIZES))
+
+
+def internvl_vit() -> nn.Module:
+    from transformers import InternVLVisionConfig, InternVLVisionModel
+
+    torch.manual_seed(0)
+    own = {"image_size": [32, 32], "patch_size": [8, 8], "attention_bias": True}
+    return InternVLVisionModel(InternVLVisionConfig(**{**SIZES, **own}))
+
+
 class Kept:
     """What modules of a network take and return in the batches of a recording, in its order."""
 
@@ -155,6 +170,9 @@ def of_each(*linear: Any) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
          lambda a: of_each(a.q_proj, a.k_proj, a.v_proj)),
         (dpt_vit, "encoder.layer.1.attention", "encoder.layer.1.attention.output.dense",
          lambda a: of_each(a.attention.query, a.attention.key, a.attention.value)),
+        (blip2_vit, "encoder.layers.1.self_attn", "encoder.layers.1.self_attn.projection", of_qkv),
+        (internvl_vit, "encoder.layer.1.attention", "encoder.layer.1.attention.projection_layer",
+         lambda a: of_each(a.q_proj, a.k_proj, a.v_proj)),
     ],
 )  # fmt: skip
 def test_heads_are_the_norms_of_their_outputs(
@@ -356,6 +374,30 @@ def asks(x):
 def leaves(x):
     raise SystemExit(3)
 
+def around(x):
+    x.data.mul_(2)
+    return x.flatten(1)
+
+def by_numpy(x):
+    x.numpy()[:] = 0
+    return x.flatten(1)
+
+def centred(x):
+    return (x - x.mean(0)).flatten(1)
+
+def drops(x):
+    return torch.nn.functional.dropout(x.flatten(1), 0.5)
+
+def counts(x):
+    CALLS.append(0)
+    return x.flatten(1) * len(CALLS)
+
+def narrow(x):
+    return x.flatten(1).to(torch.float8_e4m3fn)
+
+def elsewhere(x):
+    return x.flatten(1).to("meta")
+
 number = 3
 """
 
@@ -470,6 +512,13 @@ def test_a_function_of_the_user_makes_units(
         ("bare", r"own_latents:bare returned shape \[\] for 5 stimuli"),
         ("fewer", r"own_latents:fewer returned shape \[4, 504\] for 5 stimuli"),
         ("by_batch", r"own_latents:by_batch makes \[5\] of blocks.1 for 5, and \[2\] for 2"),
+        ("around", "own_latents:around changes it in place: let it work on a copy"),
+        ("by_numpy", "own_latents:by_numpy changes it in place"),
+        ("centred", "gives the same for a stimulus in every batch; own_latents:centred does not"),
+        ("drops", "own_latents:drops does not: .* draw nothing at random"),
+        ("counts", "own_latents:counts does not: take nothing from other stimuli or calls"),
+        ("narrow", "own_latents:narrow returned torch.float8_e4m3fn"),
+        ("elsewhere", "own_latents:elsewhere returned one on meta for cpu"),
         ("a_list", "own_latents:a_list returned list"),
         ("asks", "own_latents:asks raised EOFError"),
         ("leaves", "own_latents:leaves raised SystemExit"),

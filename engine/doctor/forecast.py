@@ -114,10 +114,12 @@ def plan(
 def _forecast(setup: Setup, listener: Listener) -> Forecast:
     """Measure the network and the decoding of a setup."""
     from ..contrasts.select import seconds_per_unit
+    from ..scanning.coordinates import read_coordinates
     from ..store.writing.store_draft import max_store_bytes
     from .half_precision import share_of_scan
 
     design, plan, footprint = setup.design, setup.plan, setup.footprint
+    read_coordinates(design.coordinates, setup.layers)  # refuses a table that a scan would
     categories, parts = setup.catalogue.categories, setup.fitting.parts
     sizes = len(categories), design.folds, design.store_dtype
     store_bytes = max_store_bytes(setup.layers, *sizes)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..layer import Layer, dims_of, is_function, refuse_units
+from ..layer import DTYPES, Layer, dims_of, is_function, refuse_units
 from ..limits import refuse_numbers
 from ..preprocessing import Preprocessing
 from ..registry import ROOT_NAMES
@@ -228,12 +228,12 @@ def _describe(name: str, module: nn.Module, output: Any, rows: int, is_noise: bo
     if tensor is None:
         inside = f" of {len(output)}" if isinstance(output, tuple | list | dict) else ""
         return f"{does} a {type(output).__name__}{inside}, not one tensor"
-    if not tensor.is_floating_point():
-        return f"{does} {tensor.dtype}, not floating-point numbers"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        return f"{does} {tensor.dtype}, not floating-point numbers of 16 bits or more"
     if tensor.ndim < 2 or tensor.shape[0] != rows:
         return f"{does} shape {list(tensor.shape)} for {rows} images: no row per image"
     shape = tuple(tensor.shape[1:])
-    dtype = str(tensor.dtype).removeprefix("torch.")
     dims = name_dims(module, tensor) if is_noise else dims_of(shape)
     return Layer(name, type(module).__name__, dims, shape, dtype)
 

@@ -48,21 +48,21 @@ def read_coordinates(
         if not is_coordinate_name(name):
             raise UserError(
                 f"a coordinate has a name of letters, digits and _, and none that queries use; "
-                f"{said} has {name!r}: call it {name}_mm, for example"
+                f"{said} has {name!r}: call it x_mm, for example"
             )
-    by_layer, units = np.asarray(columns["layer"]), _numbers(columns, "unit", said)
+    by_layer, units = _names(columns["layer"], said), _numbers(columns, "unit", said)
     numbers = {name: _numbers(columns, name, said) for name in names}
     if {len(by_layer), len(units), *map(len, numbers.values())} != {len(units)}:
         raise UserError(f"columns of coordinates are as long as each other; {said} has others")
     known = {layer.name: layer for layer in layers}
     found = {}
-    for name in dict.fromkeys(by_layer.tolist()):
+    for given_name in dict.fromkeys(by_layer.tolist()):
+        name = str(given_name)  # that of a layer may be a number
         if name not in known:
             raise UserError(
-                f"coordinates are of recorded layers; {said} has {name!r}: "
-                f"{nearest(str(name), known)}"
+                f"coordinates are of recorded layers; {said} has {name!r}: {nearest(name, known)}"
             )
-        rows = np.flatnonzero(by_layer == name)
+        rows = np.flatnonzero(by_layer == given_name)
         order = rows[np.argsort(units[rows], kind="stable")]
         if not np.array_equal(units[order], np.arange(known[name].units)):
             raise UserError(
@@ -82,10 +82,17 @@ def hashes_of(coordinates: Coordinates) -> dict[str, dict[str, str]]:
     }
 
 
+def _names(given: Any, said: str) -> NDArray[Any]:
+    names = np.asarray(given)
+    if names.ndim != 1:
+        raise UserError(f"coordinates have the name of a layer in each row; {said} has others")
+    return names
+
+
 def _numbers(columns: Mapping[str, Any], name: str, said: str) -> NDArray[np.float64]:
     try:
         values = np.asarray(columns[name], np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # of torch
         values = np.full(1, np.nan)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise UserError(
@@ -98,14 +105,23 @@ def _file(path: Path) -> dict[str, Any]:
     """The columns of a file."""
     if path.suffix not in (".csv", ".parquet"):
         raise UserError(f"a table of coordinates is a .csv or .parquet file; got {path}")
-    from pyarrow import ArrowException, csv, parquet
+    from pyarrow import ArrowException, csv, parquet, string
 
     try:
-        table = (csv.read_csv if path.suffix == ".csv" else parquet.read_table)(path)
-    except (ArrowException, OSError) as error:
+        if path.suffix == ".csv":
+            names = csv.ConvertOptions(column_types={"layer": string()})  # 1.10 is not 1.1
+            table = csv.read_csv(path, convert_options=names)
+        else:
+            table = parquet.read_table(path)
+        repeated = [name for name in table.column_names if table.column_names.count(name) > 1]
+    except (ArrowException, OSError, UnicodeError) as error:
         if not isinstance(error, FileNotFoundError) and describe_failure(error):
             raise
         raise UserError(f"cannot read the coordinates in {path} ({first_line(error)})") from error
+    if repeated:
+        raise UserError(
+            f"columns of coordinates have different names; {path} has several {repeated[0]!r}"
+        )
     return {
         name: column.to_numpy()
         for name, column in zip(table.column_names, table.columns, strict=True)

@@ -12,7 +12,7 @@ from reprlib import Repr
 from typing import Any
 
 from ..errors import UserError
-from ..layer import COORDINATES, UNITS, Layer, is_function
+from ..layer import COORDINATES, DTYPES, UNITS, Layer, is_function
 from ..registry import (
     EXTREMES,
     MEASURES,
@@ -52,7 +52,6 @@ _TEXTS = (
     "units_sha256",
 )
 _LAYER_FIELDS = {"name": str, "kind": str, "dims": list, "shape": list, "dtype": str}
-_LAYER_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _AXIS = re.compile(r"axis_\d{1,2}")
 _GENERATION = re.compile(r"[1-9][0-9]{0,8}")
 _MORE_NOTES = re.compile(r"and (\d+) more notes")
@@ -250,7 +249,7 @@ def _layer(record: Any) -> Layer:
     most = LIMITS["units"]
     known = all(is_integer_in(size, 1, most) for size in shape)
     require(known, f"shape of {what}", "sizes from 1", shape)
-    require(record["dtype"] in _LAYER_DTYPES, f"dtype of {what}", "a float", record["dtype"])
+    require(record["dtype"] in DTYPES, f"dtype of {what}", "a float", record["dtype"])
     require(len(record["kind"]) <= _MAX_NAME, f"kind of {what}", "short", record["kind"])
     layer = Layer(name, record["kind"], tuple(dims), tuple(shape), record["dtype"])
     require(layer.units <= most, f"units of {what}", _up_to("units"), layer.units)

@@ -161,8 +161,14 @@ def _loaded(source: str, full: str, tower: _Tower) -> PreTrainedModel:
 
     Raises
     ------
-    UserError : weights are missing or have other shapes
+    UserError : weights are missing or have other shapes, or are in a tower that transformers
+        does not load by itself
     """
+    if not hasattr(tower.kind, "from_pretrained"):
+        raise UserError(
+            f"transformers loads {tower.kind.__name__} of {full} inside its whole model alone: "
+            "give `weights` as the file that holds them, such as model.safetensors"
+        )
 
     def load(**options: Any) -> tuple[PreTrainedModel, list[str], list[str]]:
         model, found = tower.kind.from_pretrained(

@@ -13,7 +13,7 @@ from ...layer import Layer
 from ..hooks import capture
 from ..inputs import Inputs
 from ..layers import TRIAL_STIMULI, noise, untouched
-from .functions import called
+from .functions import tried
 
 
 def made(
@@ -25,13 +25,14 @@ def made(
 
     Raises
     ------
-    UserError : the function fails, or gives another number of units for another number of stimuli
+    UserError : the function fails, or gives other units, or another number of them, for other
+        stimuli beside the same
     """
     by_name = {layer.name: layer for layer in layers}
     found: dict[str, Layer] = {}
 
     def note(layer: str, activation: torch.Tensor) -> None:
-        reduced = called(units, activation)
+        reduced = tried(units, activation)
         shape, dtype = tuple(reduced.shape[1:]), str(reduced.dtype).removeprefix("torch.")
         dims = ("unit",) if len(shape) == 1 else tuple(f"axis_{axis}" for axis in range(len(shape)))
         new = replace(by_name[layer], dims=dims, shape=shape, dtype=dtype)

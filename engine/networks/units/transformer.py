@@ -20,7 +20,7 @@ _OTHER_TOKENS = ("dist_token", "distillation_token", "reg_token", "register_toke
 # Attributes that number tokens before the patches, and heads; names of attention's output
 # projection.
 _PREFIX, _HEADS = "num_prefix_tokens", ("num_heads", "num_attention_heads")
-_PROJECTIONS = ("proj", "out_proj", "o_proj")
+_PROJECTIONS = ("proj", "out_proj", "o_proj", "projection", "projection_layer")
 
 
 @dataclass(frozen=True)
