@@ -45,6 +45,22 @@ def find_blocks(model: nn.Module) -> list[str]:
     stage; single layers before the first of them belong to the stem. If there are none, they are
     the composite modules whose class occurs more than once.
     """
+    members, elsewhere = _composites(model)
+    large = {type(module) for module in (*members.values(), *elsewhere.values())
+             if _has_weights(module, 2)}  # fmt: skip
+    if not members:
+        kinds = [type(module) for module in elsewhere.values()]
+        often = {name: one for name, one in elsewhere.items() if kinds.count(type(one)) > 1}
+        return [name for name, one in often.items() if type(one) in large] or list(often)
+    names, kinds = list(members), list(map(type, members.values()))
+    first = next((place for place, kind in enumerate(kinds) if kind in large), 0)
+    if len(names) == 1 and _composites(members[names[0]])[0]:  # a network in a wrapper
+        return [f"{names[0]}.{inner}" for inner in find_blocks(members[names[0]])]
+    return names[first:]
+
+
+def _composites(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """The outermost composite modules without a stage: members of containers or stages, others."""
     stages = _stages(model)
     members: dict[str, nn.Module] = {}
     elsewhere: dict[str, nn.Module] = {}
@@ -58,15 +74,7 @@ def find_blocks(model: nn.Module) -> list[str]:
                 (members if is_around else elsewhere)[prefix + name] = child
 
     descend(model, "")
-    large = {type(module) for module in (*members.values(), *elsewhere.values())
-             if _has_weights(module, 2)}  # fmt: skip
-    for name, module in list(members.items()):
-        if type(module) in large or large.isdisjoint(map(type, members.values())):
-            return list(members)
-        del members[name]
-    kinds = [type(module) for module in elsewhere.values()]
-    often = {name: module for name, module in elsewhere.items() if kinds.count(type(module)) > 1}
-    return [name for name, module in often.items() if type(module) in large] or list(often)
+    return members, elsewhere
 
 
 def _is_container(module: nn.Module) -> bool:
