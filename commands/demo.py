@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fusiform.engine.scanning.progress import Listener
 
 _WITH_EXTRA = "pip install 'fusiform[demo]'"
+_ANOTHER = f"{_WITH_EXTRA} && fusiform demo NEW_FOLDER"
 
 
 @command
@@ -37,10 +38,10 @@ def demo(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find category-selective units in a trained network and in its untrained twin.
+    """Find category-selective units in a trained network and in an untrained copy.
 
     Draws the built-in localizer set, scans EfficientNet-Lite0 trained and untrained, and writes a
-    report. The trained weights come with the extra demo; nothing is downloaded.
+    report. The trained weights come with the extra `demo`; nothing is downloaded.
 
     Example: fusiform demo --open
     """
@@ -135,10 +136,10 @@ def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
     summarised(stores, {}, layers=layers[third - 1 :: third])
     weights = directory / "efficientnet_lite0.safetensors" if is_trained else "none"
     if is_trained:
-        said = "2 is the same network before training. The stimuli are drawings: a study needs"
-        print(f"\n{said} photographs.")
+        print("\n2 is the same architecture with random weights.", end=" ")
+        print("The stimuli are drawings: a study needs photographs.")
     else:
-        print(f"\nThis network is untrained. To see a trained one beside it: {_WITH_EXTRA}")
+        print(f"\nThis network is untrained. To see a trained one beside it: {_ANOTHER}")
     print("\nAll layers, and the same network on your own images in a folder per category:")
     print(printable(f"  fusiform summary {' '.join(stores)}"))
     print(printable(f"  fusiform scan {MODEL} FOLDER --weights {weights} -o own.zarr"))

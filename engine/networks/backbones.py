@@ -24,7 +24,7 @@ from ..spec import Network
 from ..values import as_record
 from .checkpoints import local_file
 from .libraries.architecture import LIBRARIES, Architecture, Library, in_one_line
-from .libraries.factory import factory
+from .libraries.factory import AS_BUILT, factory
 from .libraries.given import own_preprocessing
 from .placement import cast
 from .uncompiled import plain
@@ -126,9 +126,9 @@ def _built(network: Network, name: str) -> Backbone:
             model, preprocessing = source.build()
             model = plain(model)
             described, notes = load_strictly(model, *file, source.name, source.tower)
-        elif weights == "none" or (weights == "default" and source.trained is None):
+        elif weights == "none" or (weights == "default" and source.tags == [AS_BUILT]):
             model, preprocessing = source.build()
-            described = f"untrained, seed {seed}" if weights == "none" else "as the factory built"
+            described = f"untrained, seed {seed}" if weights == "none" else AS_BUILT
         else:
             described = source.tag(weights)
             assert source.trained is not None

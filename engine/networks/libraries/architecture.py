@@ -67,7 +67,7 @@ class Architecture:
         if self.trained is None or not self.tags:
             raise UserError(
                 f"weights of {self.name} are 'none' or a local file; got {weights!r}"
-                + ("" if weights == "default" else ", which does not exist")
+                + (": it has none of its own" if weights == "default" else ", which does not exist")
             )
         if weights.lower() == "default":
             return self.tags[0]

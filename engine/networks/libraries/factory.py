@@ -11,6 +11,9 @@ from typing import Any
 from ...errors import UserError, describe_failure, first_line
 from .architecture import Architecture, forms
 
+# The only weights that a factory's network has.
+AS_BUILT = "as the factory built"
+
 
 def factory(name: str, module: str, function: str) -> Architecture:
     """The network that a user's ``function`` of a ``module`` returns."""
@@ -32,7 +35,7 @@ def factory(name: str, module: str, function: str) -> Architecture:
             raise UserError(f"a factory is a function without arguments; {name} {problem}")
         return found()
 
-    return Architecture(name, build)
+    return Architecture(name, build, tags=[AS_BUILT])
 
 
 def _not_callable(factory: Any) -> str | None:
