@@ -70,10 +70,11 @@ def layers(
         ],
         right={3, 4},
     )
+    print()
     for note in notes:
         tell(note)
     print(
-        f"\n--layers blocks (the default): {len(default)} layers, "
+        f"--layers blocks (the default): {len(default)} layers, "
         f"{sum(layer.units for layer in default):,} units, "
         f"{in_bytes(sum(layer.state_bytes for layer in default))} of live moments"
     )

@@ -156,6 +156,10 @@ def test_the_headline_is_the_largest_share(store: Store) -> None:
     assert f"most frequent for {largest.contrast}, in {largest.layer}: " in said
     assert f"{100 * largest.share:.1f}\N{NO-BREAK SPACE}%" in said
     assert "95\N{NO-BREAK SPACE}% interval" in said
+    assert "untrained" not in said
+    provenance = {**one.analysis.provenance, "weights": "untrained, seed 3"}
+    other = replace(one, analysis=replace(one.analysis, provenance=provenance))
+    assert "It is untrained: " in headline([other])
     tiles = re.findall("<h3>", peaks([one]))
     assert len(tiles) == len(store.categories)
 

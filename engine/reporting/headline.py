@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from ..analyses.shares import Share
 from ..markup import join, tag
+from ..store.scan_values import UNTRAINED
 from .findings import Reported, contrasts_of
 from .palette import of_category
 
@@ -52,6 +53,8 @@ def _sentence(one: Reported) -> Iterator[str]:
     if (csi := one.csi(peak.layer, peak.contrast)) is not None:
         yield f", with a mean held-out CSI of {csi:.2f}"
     yield ". "
+    if str(found.provenance["weights"]).startswith(UNTRAINED):
+        yield "It is untrained: what it selects comes from images and architecture alone. "
 
 
 def _interval(row: Share) -> str:

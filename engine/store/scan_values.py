@@ -15,7 +15,8 @@ from .attributes import is_integer_in
 if TYPE_CHECKING:
     from .reader import Reader
 
-_UNTRAINED = "untrained, seed "
+# What a store says of the weights of an untrained network, before the seed.
+UNTRAINED = "untrained, seed "
 
 
 def network_of(root: Reader) -> Network:
@@ -26,7 +27,7 @@ def network_of(root: Reader) -> Network:
     UserError : the root does not say how images were shown
     """
     weights, seed = str(root.provenance["weights"]), _null(root).get("seed", 0)
-    if (own := weights.removeprefix(_UNTRAINED)) != weights and own.isdecimal():
+    if (own := weights.removeprefix(UNTRAINED)) != weights and own.isdecimal():
         weights, seed = "none", int(own)
     elif weights.startswith("as "):  # given, or as a factory built it
         weights = "default"
