@@ -51,7 +51,7 @@ def analyse(
         typer.Argument(
             metavar="[ANALYSIS...]",
             help="Some of shares, specificity, spread, localisation, strength, overlap, confusion, "
-            "consistency; by default all, without those that cost much.",
+            "consistency; by default all but those that would take long.",
         ),
     ] = None,
     contrasts: Contrasts = None,
@@ -303,7 +303,7 @@ def _print_comparison(found: Comparison, every: bool, as_json: bool) -> None:
         print_titled(table)
     print(f"\n95 %: over {found.resamples:,} draws of whole feature maps", end="")
     of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
-    print(f". *: the interval{of} is without 0")
+    print(f". *: the interval{of} excludes 0")
 
 
 def _print_brains(

@@ -214,7 +214,7 @@ def query(
 
     Gives their number by layer and category, the top, all, or a distribution. A query is
     [CONTRAST:] [RULE]. The contrast is a category, or as select takes it; by default every category
-    is asked. The rule compares measures and places, joined by and, or, not, brackets: 't > 5 and
+    is asked. The rule compares measures and positions, joined by and, or, not, brackets: 't > 5 and
     csi > 1/3', 'selective and channel == 12'. t is that of the category against the pooled rest,
     t_each the smallest against each other category, q_each its q; other measures are those of
     select --where, except q.

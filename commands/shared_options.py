@@ -25,6 +25,7 @@ MODEL_HELP = "NAME, torchvision:NAME, timm:NAME, clip:NAME, hf:NAME, or package.
 
 Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Stores that scan wrote.")]
 OneStore = Annotated[str, typer.Argument(metavar="STORE", help="A store that scan wrote.")]
+StoreOrRecording = Annotated[str, typer.Argument(metavar="STORE", help="A store or recording.")]
 Contrasts = Annotated[
     list[str] | None,
     typer.Option(
@@ -105,7 +106,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         help=f"The criterion of a publication: {', '.join(PRESETS.own)} (see docs/definitions.md; "
-        "margalit2024 was without scrambled pictures).",
+        "margalit2024 used no scrambled pictures).",
         rich_help_panel=_CRITERION,
     ),
 ]

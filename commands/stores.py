@@ -12,7 +12,7 @@ from fusiform.engine.texts import in_bytes
 
 from .fields import command
 from .notes import note, printable, tell
-from .shared_options import AsJson, OneStore, Output, Overwrite, Stores
+from .shared_options import AsJson, Output, Overwrite, StoreOrRecording, Stores
 from .tables import cut, print_json, print_table
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _NAME_WIDTH, _MOST_LAYERS = 16, 30
 
 
 @command
-def info(path: OneStore, as_json: AsJson = False) -> None:
+def info(path: StoreOrRecording, as_json: AsJson = False) -> None:
     """Describe a store or recording: network, layers, stimuli, settings.
 
     Reads only the metadata, and does not trust them: nothing in a store from a stranger is run, and
@@ -66,8 +66,10 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
 
 
 @command
-def check(stores: Stores) -> None:
-    """Verify that stores are intact.
+def check(
+    stores: Annotated[list[str], typer.Argument(metavar="STORE", help="Stores and recordings.")],
+) -> None:
+    """Verify that stores and recordings are intact.
 
     Reads everything: structure, checksum of every chunk, counts, fingerprint. Prints the damage, or
     the progress of an unfinished scan and its damage; exits with code 1 if a store is damaged or
@@ -91,7 +93,7 @@ def check(stores: Stores) -> None:
 
 
 @command
-def archive(path: OneStore, output: ArchiveFile, overwrite: Overwrite = False) -> None:
+def archive(path: StoreOrRecording, output: ArchiveFile, overwrite: Overwrite = False) -> None:
     """Copy a store or recording into one file, to hand on.
 
     A zip archive, whose members are not compressed: every command that reads a store takes it in

@@ -44,7 +44,7 @@ class Network:
     Parameters
     ----------
     model
-        ``NAME`` of torchvision, ``clip:NAME``, ``timm:NAME``, ``hf:NAME``,
+        ``NAME`` of torchvision, ``clip:NAME``, ``timm:NAME``, ``hf:NAME``, ``PLUGIN:NAME`` or
         ``package.module:factory``. From Python also a torch module, which is put in evaluation mode
         on the scan's device, with channels last, and given back as it was.
     weights
@@ -110,16 +110,16 @@ class Stimuli:
     Parameters
     ----------
     source
-        Folder with a folder per category, manifest, shards, arrays, dataset or packed set. A
-        manifest is a ``.csv``, ``.parquet`` or ``.arrow`` file with columns path, category and
-        perhaps sha256, or an ``events.tsv`` of BIDS. Arrays are in HDF5 (``FILE.h5:ARRAY``) or
+        Folder with a folder per category, table of files, shards, arrays, dataset or packed set.
+        A table is a manifest (``.csv``, ``.parquet`` or ``.arrow``, with columns path, category and
+        perhaps sha256) or an ``events.tsv`` of BIDS. Arrays are in HDF5 (``FILE.h5:ARRAY``) or
         NumPy files, a dataset is Hugging Face's on disk.
         From Python also ``{category: images}``, a map-style Dataset of (input, label), or an
         iterable of (inputs, labels): see ``docs/python.md``.
     groups
         Join folders into a category; only these are shown. A mapping of category to folders.
     root
-        Another folder that stimuli of a manifest may lie in.
+        Another folder that files named in a table or dataset may lie in.
     on_error
         ``stop`` at a stimulus that cannot be shown, or ``skip`` it. A skipped stimulus is left out
         of the counts and marked in the stimulus table.
@@ -221,7 +221,7 @@ class Design:
         ``cls``, ``patch`` and ``head`` left out. ``package.module:function`` takes activations
         ``[stimulus, ...]`` and returns units ``[stimulus, unit]``.
     dims
-        Dimensions of a layer, where they cannot be told. A mapping of layer, by name or glob, to
+        Dimensions of a layer that fusiform cannot infer. A mapping of layer, by name or glob, to
         names: ``channel,y,x``, ``token,channel``, ``axis_N`` for any other.
     folds
         Parts of the stimuli for cross-validation; 1 for none.
@@ -294,9 +294,9 @@ class Resources:
         ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default ``cuda`` if there is one. A torch module
         stays where it is.
     memory_budget
-        Memory to use at most, as ``8GiB``; by default 90 % of the free. It counts the program where
-        the network runs. Where it is short, stimuli are shown several times, to some of the layers
-        each time.
+        Memory to use at most, as ``8GiB``; by default 90 % of free memory. It counts the program
+        where the network runs. Where it is short, stimuli are shown several times, to some of the
+        layers each time.
     decode_workers
         Threads that decode images; by default a core each, at most 8. For a network on a GPU more
         than 4 are processes.
