@@ -403,6 +403,11 @@ def test_an_assumed_preprocessing_is_said(
         "assumed: mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225) "
         "(others: give `mean`, `std`)"
     )
+    module.preprocess_cfg = {"size": 3}  # no preprocessing of open_clip
+    module.pretrained_cfg = "no preprocessing of timm"
+    assert backbones.load_backbone(module).assumed == said
+    del module.preprocess_cfg
+    assert backbones.load_backbone(module).assumed == said
     for known in (Preprocessing(), {**small, "mean": (0, 0, 0), "std": (1, 1, 1)}):
         assert backbones.load_backbone(Network(module, preprocessing=known)).assumed == ""
     written = write_module("from torch import nn\ndef make():\n    return nn.Conv2d(3, 1, 1)")

@@ -28,6 +28,8 @@ def own_preprocessing(model: nn.Module) -> Preprocessing | UserError | None:
             return timm.preprocessing_of(model, name)
     except UserError as error:
         return error
+    except (KeyError, TypeError, ValueError, AttributeError):  # something else of this name
+        return None
     config: Any = given.get("config")
     source = getattr(config, "name_or_path", "")
     if source and "PreTrainedModel" in {kind.__name__ for kind in type(model).__mro__}:
