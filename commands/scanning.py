@@ -49,10 +49,11 @@ def layers(
     from fusiform.engine.networks.layers import choose
 
     found = fusiform.layers(network, units=design.units)
-    default, notes = choose(found, ["blocks"])
+    chosen, notes = choose(found, ["blocks"])
+    default = {layer.name for layer in chosen}
     if as_json:
         rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
-                 "default": layer in default} for layer in found.layers]  # fmt: skip
+                 "default": layer.name in default} for layer in found.layers]  # fmt: skip
         print_json({"layers": rows, "refused": found.refused})
         return
     print_table(
@@ -64,7 +65,7 @@ def layers(
                 " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
                 f"{layer.units:,}",
                 in_bytes(layer.state_bytes),
-                "default" if layer in default else "",
+                "default" if layer.name in default else "",
             ]
             for layer in found.layers
         ],
@@ -74,9 +75,9 @@ def layers(
     for note in notes:
         tell(note)
     print(
-        f"--layers blocks (the default): {len(default)} layers, "
-        f"{sum(layer.units for layer in default):,} units, "
-        f"{in_bytes(sum(layer.state_bytes for layer in default))} of live moments"
+        f"--layers blocks (the default): {len(chosen)} layers, "
+        f"{sum(layer.units for layer in chosen):,} units, "
+        f"{in_bytes(sum(layer.state_bytes for layer in chosen))} of live moments"
     )
     for name, reason in found.refused.items():
         tell(f"not recordable: {name} {reason}")

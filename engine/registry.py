@@ -134,6 +134,8 @@ SAVED = ("t", "log10_p", "q", "csi", "d_prime")
 # Measures not saved as float32.
 MEASURE_TYPES: dict[str, str] = {"preferred_category": "int32"}
 
+# What a store says of the weights of an untrained network, before the seed.
+UNTRAINED = "untrained, seed "
 # Preprocessing of a store whose stimuli were shown as they were given.
 AS_GIVEN: dict[str, str] = {"inputs": "as given"}
 # Random projections kept of a layer's answers to fixed images.

@@ -139,6 +139,19 @@ def test_units_and_state_are_counted() -> None:
     assert double.state_bytes == 24 * 16
 
 
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(UserError, match="a model is a name or a torch module; got int"):
+        fusiform.layers(3)  # type: ignore[arg-type]
+
+
+def test_a_network_of_timm_is_listed_at_its_own_size() -> None:
+    import timm
+
+    module = timm.create_model("test_vit").train()
+    assert shapes(fusiform.layers(module)) == shapes(listed("timm:test_vit"))
+    assert module.training
+
+
 def test_another_crop_changes_shapes_but_not_names() -> None:
     smaller = fusiform.layers("resnet18", crop=64)
     assert names(smaller.layers) == names(listed("resnet18").layers)

@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from ..errors import UserError
 from ..imports import uncollected
 from ..preprocessing import Preprocessing
+from ..registry import UNTRAINED
 from ..spec import Network
 from ..values import as_record
 from .checkpoints import local_file
@@ -128,7 +129,7 @@ def _built(network: Network, name: str) -> Backbone:
             described, notes = load_strictly(model, *file, source.name, source.tower)
         elif weights == "none" or (weights == "default" and source.tags == [AS_BUILT]):
             model, preprocessing = source.build()
-            described = f"untrained, seed {seed}" if weights == "none" else AS_BUILT
+            described = f"{UNTRAINED}{seed}" if weights == "none" else AS_BUILT
         else:
             described = source.tag(weights)
             assert source.trained is not None

@@ -90,10 +90,11 @@ def layers(
         side = backbone.preprocessing.crop if crop is None else crop
         found = trial(backbone.model, side, units=units)
     else:
-        if crop is None:
-            crop = overridden(own_preprocessing(network.model), network.preprocessing).crop
         with lent(network.model):
-            found = trial(plain(network.model), crop, units=units)
+            model = plain(network.model)
+            if crop is None:
+                crop = overridden(own_preprocessing(model), network.preprocessing).crop
+            found = trial(model, crop, units=units)
     taken = reduced(found.layers, units, found.transformer)
     left_out = [layer.name for layer in found.layers if layer.name not in taken.reductions]
     refused = {**found.refused, **dict.fromkeys(left_out, "has no tokens")}

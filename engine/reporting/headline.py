@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from ..analyses.shares import Share
 from ..markup import join, tag
-from ..store.scan_values import UNTRAINED
+from ..registry import UNTRAINED
 from .findings import Reported, contrasts_of
 from .palette import of_category
 

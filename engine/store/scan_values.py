@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..preprocessing import Preprocessing
-from ..registry import AS_GIVEN, SHOWN
+from ..registry import AS_GIVEN, SHOWN, UNTRAINED
 from ..spec import Design, Network, Stimuli
 from .attributes import is_integer_in
 
 if TYPE_CHECKING:
     from .reader import Reader
-
-# What a store says of the weights of an untrained network, before the seed.
-UNTRAINED = "untrained, seed "
 
 
 def network_of(root: Reader) -> Network:

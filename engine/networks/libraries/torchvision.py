@@ -45,8 +45,7 @@ def find(name: str) -> Architecture:
     def untrained() -> Built:
         # Weights from elsewhere were most likely trained with the architecture's first recipe.
         # Later torchvision recipes use other image sizes.
-        preprocessing = preset(offered[0]) if offered else Preprocessing()
-        return models.get_model(name, weights=None), preprocessing
+        return models.get_model(name, weights=None), preset(offered[0]) if offered else None
 
     def trained(tag: str) -> Built:
         entry = models.get_model_weights(name)[tag]
