@@ -45,7 +45,9 @@ def find(name: str) -> Architecture:
     def untrained() -> Built:
         # Weights from elsewhere were most likely trained with the architecture's first recipe.
         # Later torchvision recipes use other image sizes.
-        return models.get_model(name, weights=None), preset(offered[0]) if offered else None
+        # Raises before a model that takes no images is built, which would download a part of it.
+        preprocessing = preset(offered[0]) if offered else None
+        return models.get_model(name, weights=None), preprocessing
 
     def trained(tag: str) -> Built:
         entry = models.get_model_weights(name)[tag]
