@@ -67,7 +67,7 @@ _JOINED = " Joined by commas; repeatable."
 FORMS: dict[str, Form] = {
     "model": Form(str, metavar="MODEL", argument=True),
     "source": Form(Path, metavar="STIMULI", argument=True),
-    "groups": Form(list[str], "--group", "CATEGORY=FOLDER,...", parsing.groups),
+    "groups": Form(list[str], metavar="CATEGORY=FOLDER,...", also=" The option is repeatable."),
     "root": Form(Path, metavar="PATH"),
     "commit_every": Form(metavar="SECONDS"),
     "on_error": Form(Literal[*ON_ERROR]),

@@ -170,21 +170,25 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
         ["w.safetensors does not fit torchvision:resnet18", "missing", "choose the model"],
     ),
     "unknown tag": (_nothing, "--weights IMAGENET21K", ["IMAGENET1K_V1", "'IMAGENET21K'"]),
-    "group without folders": (_nothing, "--group x=", ["CATEGORY=FOLDER", "'x='"]),
-    "group without equals": (_nothing, "--group blobs", ["CATEGORY=FOLDER", "'blobs'"]),
-    "group without category": (_nothing, "--group =blobs", ["CATEGORY=FOLDER", "'=blobs'"]),
+    "group without folders": (_nothing, "--groups x=", ["CATEGORY=FOLDER", "'x='"]),
+    "group without equals": (_nothing, "--groups blobs", ["CATEGORY=FOLDER", "'blobs'"]),
+    "group without category": (_nothing, "--groups =blobs", ["CATEGORY=FOLDER", "'=blobs'"]),
     "group of an unknown folder": (
         _nothing,
-        "--group x=blob --group y=noise",
+        "--groups x=blob --groups y=noise",
         ["x names 'blob'", "did you mean blobs?"],
     ),
-    "group given twice": (_nothing, "--group x=blobs --group x=noise", ["x has two", "join them"]),
+    "group given twice": (
+        _nothing,
+        "--groups x=blobs --groups x=noise",
+        ["x has two", "join them"],
+    ),
     "folder in two groups": (
         _nothing,
-        "--group x=blobs --group y=noise,blobs",
+        "--groups x=blobs --groups y=noise,blobs",
         ["blobs is in the groups x and y"],
     ),
-    "one group": (_nothing, "--group x=blobs", ["stimuli has x", "--group"]),
+    "one group": (_nothing, "--groups x=blobs", ["stimuli has x", "--groups"]),
     "crop above resize": (_nothing, "--crop 65", ["crop 65 of 64", "raise --resize"]),
     "crop of nothing": (_nothing, "--crop 0", ["at least 1", "crop 0"]),
     "unknown interpolation": (_nothing, "--interpolation area", ["bicubic", "'area'"]),
@@ -257,12 +261,12 @@ def test_skipped_stimuli_are_in_the_summary(fusiform: Command, stimuli: Path) ->
 
 def test_a_folder_with_a_comma_is_quoted(fusiform: Command, stimuli: Path) -> None:
     (stimuli / "noise").rename(stimuli / "noise, white")
-    check = ("stimuli", "check", stimuli, "--group")
-    assert "12 stimuli, 2" in fusiform(*check, 'x="noise, white"', "--group", "y=blobs").out
+    check = ("stimuli", "check", stimuli, "--groups")
+    assert "12 stimuli, 2" in fusiform(*check, 'x="noise, white"', "--groups", "y=blobs").out
     assert "18 stimuli, 2" in fusiform(
-        *check, 'x= "noise, white",blobs', "--group", "y=stripes"
+        *check, 'x= "noise, white",blobs', "--groups", "y=stripes"
     ).out  # fmt: skip
-    assert_refused(fusiform(*check, "x=noise, white", "--group", "y=blobs"), "names 'noise'")
+    assert_refused(fusiform(*check, "x=noise, white", "--groups", "y=blobs"), "names 'noise'")
 
 
 def test_reading_commands_describe_an_unfinished_scan(
@@ -448,7 +452,7 @@ def test_options_of_a_scan_reach_the_store(fusiform: Command, stimuli: Path) -> 
     answer = fusiform(
         "scan", "timm:test_resnet", "stimuli/set.csv", "-o", "out.zarr", "-q",
         "--weights", "none", "--seed", "7", "--folds", "1", "--batch-size", "5",
-        "--group", "rest = n , s", "--group", "blob=b",
+        "--groups", "rest = n , s", "--groups", "blob=b",
         "--layers", "layer?, fc", "--layers", "conv1.0",
         "--resize", "48", "--crop", "40", "--interpolation", "lanczos", "--decode-workers", "1",
         "--mean", "0.1", "0.2", "0.3", "--std", "1", "2", "3",

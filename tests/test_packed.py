@@ -606,8 +606,8 @@ def test_the_command_line_packs_and_scans(
 
     monkeypatch.chdir(files.parent)
     sizes = ("--resize", "40", "--crop", "32")
-    code, said = run("stimuli", "pack", "files", "-o", "p.zarr", *sizes, "--group", "x=a,b",
-                     "--group", "y=c")  # fmt: skip
+    code, said = run("stimuli", "pack", "files", "-o", "p.zarr", *sizes, "--groups", "x=a,b",
+                     "--groups", "y=c")  # fmt: skip
     assert code == 0
     assert "packed 12 stimuli" in said
     scan = ("scan", "resnet18", "p.zarr", "-o", "r.zarr", "--weights", "none", "--device", "cpu")

@@ -240,7 +240,7 @@ def test_record_command_and_report_know_the_scans_groups(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     groups = [
-        part for name, own in GROUPS.items() for part in ("--group", f"{name}={','.join(own)}")
+        part for name, own in GROUPS.items() for part in ("--groups", f"{name}={','.join(own)}")
     ]
     options = ["--weights", "none", "--resize", "64", "--crop", "64", "--device", "cpu", "-q"]
     (stimuli / "empty").mkdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from posixpath import dirname
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..spec import Design, Network, Stimuli
 from ..stimuli.catalogue import Catalogue, catalogue_of
 from ..store.identity import difference, not_compared
 from ..store.location import name_of
+from ..store.scan_values import folders_of
 from ..values import as_record, listed
 
 # Patterns that mean groups of a network's layers.
@@ -117,7 +117,7 @@ def scanned_stimuli(source: Store, stimuli: Stimuli, listener: Listener) -> Cata
     """The stimuli of a scan as they are now, in its categories and its order.
 
     They are found by their paths; in a set with other paths, such as a packed one, by content. A
-    set without any of them is taken as it is, in the scan's groups of folders where it has these.
+    set without any of them is taken as it is, in the scan's groups where it has their folders.
 
     Raises
     ------
@@ -129,13 +129,12 @@ def scanned_stimuli(source: Store, stimuli: Stimuli, listener: Listener) -> Cata
     names, hashes = (
         source.stimulus_column(f"stimulus_{n}")[order].tolist() for n in ("path", "sha256")
     )
-    groups: dict[str, list[str]] = {category: [] for category in source.categories}
-    for name, label in dict.fromkeys(zip(map(dirname, names), labels[order].tolist(), strict=True)):
-        groups[source.categories[label]].append(name)
     if stimuli.are_objects:
         found = listed_stimuli(stimuli, listener).catalogue
     else:
-        found = catalogue_of(stimuli.source, groups, stimuli.root)
+        # Folders may lie deeper than the groups say, and other sets have none.
+        choices = filter(None, (folders_of(source), source.groups))
+        found = catalogue_of(stimuli.source, choices, stimuli.root)
     contents = found.look(reporting(listener))
     held = {contents.sha256(place): place for place in range(len(found))}
     if not (held.keys() & set(hashes)) - {""}:

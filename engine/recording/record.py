@@ -139,8 +139,12 @@ def _planned(
         chosen = ChosenUnits(units, source, design.layers, seed)
     request = replace(request, design=design)
     own = None
-    if source and (request.stimuli.groups is None or request.stimuli == source.stimuli):
+    if source and (
+        request.stimuli.groups in (None, source.groups) or request.stimuli == source.stimuli
+    ):
         own = scanned_stimuli(source, request.stimuli, listener)
+        if own.categories == source.categories and not request.stimuli.are_objects:
+            request = replace(request, stimuli=replace(request.stimuli, groups=source.groups))
     if source and units.select is not None:
         contrasts = None if units.select == ("*",) else units.select
         for remark in remarks(units.criterion, source.categories, contrasts):
