@@ -23,6 +23,7 @@ from fusiform import UserError, open_recording
 from fusiform.cli import main
 from fusiform.engine.querying.info import facts, info_of
 from fusiform.engine.reporting import pictures
+from fusiform.engine.responses.discrimination import discriminate
 
 from . import flat, made
 from .test_report import data_of
@@ -56,24 +57,39 @@ def report(folder: Path, output: Path, **asked: Any) -> dict[str, Any]:
 def test_the_strongest_units_are_shown_with_the_pictures_that_drive_them(
     scanned: Path, tmp_path: Path
 ) -> None:
+    """The first fold chooses them; their AUC and pictures are of the other fold."""
     data = report(scanned, tmp_path / "a.html")
     best, stimuli = data["stores"][0]["tables"]["best"], data["stimuli"]
     recording = open_recording(scanned / "a.responses.zarr")
     assert len(best["auc"]) == 2 * len(CATEGORIES)
-    named = (best[name] for name in ("place", "lowest", "most", "least"))
-    for place, lowest, most, least in zip(*named, strict=True):
-        along = [int(number) for number in re.findall("[0-9]+", place)]
+    held_out = recording.fold_of == 1
+    named = (best[name] for name in ("contrast", "place", "auc", "lowest", "most", "least"))
+    places: dict[int, list[tuple[int, ...]]] = {}
+    for contrast, place, auc, lowest, most, least in zip(*named, strict=True):
+        along = tuple(int(number) for number in re.findall("[0-9]+", place))
+        places.setdefault(contrast, []).append(along)
         (layer,) = recording.layers
         responses = recording.unit("1", int(np.ravel_multi_index(along, layer.shape)))
-        assert lowest == np.count_nonzero(responses == responses.min())
-        for listed, expected in ((most, -np.sort(-responses)), (least, np.sort(responses))):
+        own = responses[held_out]
+        assert lowest == np.count_nonzero(own == own.min())
+        is_target = recording.labels[held_out] == contrast
+        a, b = own[is_target, np.newaxis], own[~is_target]
+        assert auc == pytest.approx((np.mean(a > b) + np.mean(a == b) / 2), rel=1e-3)
+        for listed, expected in ((most, -np.sort(-own)), (least, np.sort(own))):
             shown = [one["response"] for one in listed]
             assert shown == pytest.approx(expected[: len(shown)].tolist(), rel=1e-3, abs=1e-6)
             for one in listed:
                 said = stimuli[one["stimulus"]]
                 row = recording.stimulus_column("stimulus_path").tolist().index(said["name"])
                 assert responses[row] == pytest.approx(one["response"], rel=1e-3, abs=1e-6)
+                assert held_out[row]
                 assert said["name"].startswith(said["category"])
+    for one in discriminate(recording):
+        first, second = places[CATEGORIES.index(one.contrast)]
+        assert first[0] != second[0]
+        chosen = np.unravel_index(one.units[np.nanargmax(one.auc_fold[0])], layer.shape)
+        assert first == chosen
+    assert set(best["held_out"]) == set(best["selected"]) == {True}
     for said in stimuli:
         head, content = said["image"].split(",")
         assert head == "data:image/jpeg;base64"

@@ -70,7 +70,7 @@ def _sentence(one: Reported) -> Iterator[str]:
 
 def _held_out(row: Specificity) -> str:
     if row.mean is None:
-        return "One fold of the stimuli alone selects none of them. "
+        return "No unit is selected on one fold alone. "
     return f"Units selected on one fold have a mean CSI of {row.mean:.2f} on the others. "
 
 

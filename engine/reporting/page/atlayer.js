@@ -12,7 +12,7 @@ function distributionFigure(redraw) {
     const name = measureNames[state.measure];
     if (!row?.units) return { ...styleOf(k, theme), edges, counts: [], quantiles: [], units: 0, text: `${contrasts[k].name}: none` };
     const middle = row.quantiles?.[2];
-    return { ...styleOf(k, theme), edges, counts: row.histogram, quantiles: row.quantiles ?? [], mean: row.mean, units: row.units,
+    return { ...styleOf(k, theme), edges, counts: row.units < FEW ? [] : row.histogram, quantiles: row.quantiles ?? [], mean: row.mean, units: row.units,
       text: joined(`${titleAt(store)}, ${contrasts[k].name}: median ${name} ${decimal(middle)}`,
         row.quantiles && `middle half ${decimal(row.quantiles[1])} to ${decimal(row.quantiles[3])}`, `mean ${decimal(row.mean)}`, `${count(row.units)} units`) };
   };
@@ -41,12 +41,12 @@ function mapsFigure(redraw) {
   const panel = (store, k, theme) => {
     const row = rowAt(store, "localisation", k);
     const style = styleOf(k, theme);
-    const title = joined(contrasts[k].name, several && store.letter, store.control);
-    if (!row?.map) return { title, colour: style.colour, values: [[null]], texts: [[`${title}: the layer has no positions`]], note: "no positions" };
+    const title = joined(contrasts[k].name, several && store.letter);
+    if (!row?.map) return { title, colour: style.colour, values: [[null]], texts: [[`${title}: the layer has no positions`]], note: joined(store.control, "no positions") };
     const texts = row.map.map((cells, y) => cells.map((share, x) => `${contrasts[k].name}, ${titleAt(store)}, y ${y}, x ${x}: ${percent(share)} of units`));
     const most = Math.max(...row.map.flat());
     return { title, colour: style.colour, values: row.map, texts, ramp: [theme.ground, style.colour],
-      note: !most ? "none selective" : row.places < 2 ? `one position: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`) };
+      note: joined(store.control, !most ? "none selective" : row.places < 2 ? `one position: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`)) };
   };
   const rows = (store, k) => [rowAt(store, "localisation", k)].filter(Boolean);
   return {
@@ -62,7 +62,7 @@ function mapsFigure(redraw) {
       const own = state.axes === "own";
       return drawMatrices({
         label: `Share of units selective on all stimuli at each position of the layer${own ? "; each map has its own scale" : ""}: ${stores.map(titleAt).join("; ")}`,
-        panels, columns: Math.max(shownContrasts().length, 2), least: 108, side: 200, format: percent, domain: own ? null : [0, most || 1],
+        panels, group: shownContrasts().length, columns: Math.max(shownContrasts().length, 2), least: 108, side: 200, format: percent, domain: own ? null : [0, most || 1],
         scale: { low: "0", high: own ? "the map's own max" : percent(most), ramp: [theme.ground, theme.muted] },
       }, width, theme);
     },
