@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
-from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.contrast import Contrast, parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
-from ..contrasts.language.exclusion import exclusive
+from ..contrasts.language.exclusion import are_opposed, exceeds_each
 from ..contrasts.select import select_slabs
 from ..layer import Layer
 from ..store.store_reader import StoreReader
@@ -108,7 +109,7 @@ def take_census(
     """
     parsed = parse_contrasts(contrasts, store.categories)
     named = store.layers_named(layers)
-    apart = exclusive(criterion, parsed if "both" in parts else [])
+    apart = _exclusive(criterion, parsed if "both" in parts else [])
     for layer, slabs in select_slabs(store, criterion, parsed, named):
         counter = LayerCounter(store, layer, criterion, parsed, parts)
         for (slab, flat), chosen in zip(store.slabs(layer), slabs, strict=True):
@@ -121,3 +122,12 @@ def take_census(
             exclusive=apart,
             **counter.counted(),
         )
+
+
+def _exclusive(criterion: Criterion, contrasts: Sequence[Contrast]) -> NDArray[np.bool_]:
+    """Pairs ``[contrast, contrast]`` of :mod:`..contrasts.language.exclusion`."""
+    found = np.zeros((len(contrasts), len(contrasts)), bool)
+    if exceeds_each(criterion):
+        for i, j in combinations(range(len(contrasts)), 2):
+            found[i, j] = found[j, i] = are_opposed(contrasts[i], contrasts[j])
+    return found

@@ -1,12 +1,13 @@
-"""Contrasts that exclude each other: no unit can be selective for both, whatever its responses."""
+"""Contrasts that exclude each other: no unit can be selective for both, whatever its responses.
+
+They do if the criterion asks for a larger response to the target than to each baseline category,
+and each contrast has the other's target in its baseline: a unit would have to respond more to
+either target than to the other.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 
 from .contrast import Contrast
 from .criterion import Criterion
@@ -16,22 +17,17 @@ from .rule import Comparison, Condition, Rule
 _EVEN = {"p": 0.5, "q": 0.5, "log10_p": math.log10(0.5)}
 
 
-def exclusive(criterion: Criterion, contrasts: Sequence[Contrast]) -> NDArray[np.bool_]:
-    """Pairs ``[contrast, contrast]`` that exclude each other under a criterion.
+def exceeds_each(criterion: Criterion) -> bool:
+    """Whether a selected unit always responds more to the target than to each baseline category."""
+    each = criterion.test == "each" or criterion.pairwise
+    return each and _asks_for_more(criterion.rule(), criterion.sides)
 
-    A criterion that asks for a larger response to the target than to each baseline category selects
-    no unit for two contrasts if each has the other's target in its baseline: the unit would have to
-    respond more to either target than to the other.
-    """
-    number = len(contrasts)
-    found = np.zeros((number, number), bool)
-    apart = criterion.test == "each" or criterion.pairwise
-    if not apart or not _asks_for_more(criterion.rule(), criterion.sides):
-        return found
-    for i, one in enumerate(contrasts):
-        for j, other in enumerate(contrasts[:i]):
-            found[i, j] = found[j, i] = _against(one, other) and _against(other, one)
-    return found
+
+def are_opposed(one: Contrast, other: Contrast) -> bool:
+    """Whether two contrasts have each other's target in their baseline; weighted sums have none."""
+    if one.weighted or other.weighted:
+        return False
+    return _is_against(one, other) and _is_against(other, one)
 
 
 def _asks_for_more(part: Rule | Condition, sides: int) -> bool:
@@ -47,10 +43,8 @@ def _asks_for_more(part: Rule | Condition, sides: int) -> bool:
     return sides == 1 and part.sign in ("<", "<=") and part.value < even
 
 
-def _against(one: Contrast, other: Contrast) -> bool:
+def _is_against(one: Contrast, other: Contrast) -> bool:
     """Whether the baseline of one contrast has all target categories of the other."""
-    if one.weighted or other.weighted:
-        return False
     if one.named is None:
         return not set(one.target) & set(other.target)
     return set(other.target) <= set(one.named)
