@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import xml.etree.ElementTree
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO, StringIO
 from itertools import pairwise
@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 import fusiform
 from fusiform import open_store
@@ -29,7 +31,7 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.excerpts import MOST_LAYERS
 
-from . import made
+from . import flat, made
 from .test_report import contrast_ratio, data_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -282,6 +284,29 @@ def test_an_overlap_that_can_be_asked_has_numbers(
     words = one.words("overlap")
     assert "by construction" not in words
     assert len(re.findall(r"0\.[0-9]{2}", words)) >= 12
+    context.close()
+
+
+def test_driving_stimuli_say_how_their_units_were_chosen(
+    browser: Any, draw_stimuli: Callable[..., Path], tmp_path: Path
+) -> None:
+    draw_stimuli(tmp_path / "stimuli", each=8)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
+    own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
+    store, recording = tmp_path / "a.zarr", tmp_path / "a.responses.zarr"
+    flat.scan(network, tmp_path / "stimuli", store, **own)
+    flat.record(network, tmp_path / "stimuli", recording, store=store, top=5, device="cpu")
+    fusiform.report([store], tmp_path / "a.html", recordings=[recording], resamples=5)
+    context = browser.new_context()
+    one = Opened(context, tmp_path / "a.html")
+    units = one.page.locator("#best .unit h4").all_text_contents()
+    assert len(units) == 6
+    assert all(re.search(r"AUC (0\.[0-9]{3}|1\.000|> 0\.999) held out$", text) for text in units)
+    said = one.page.locator("#best").text_content()
+    assert "on the first fold, one per channel" in said
+    assert "selected on all stimuli, these included" in said
+    assert one.wrong == []
     context.close()
 
 

@@ -98,6 +98,25 @@ def test_the_strongest_units_are_shown_with_the_pictures_that_drive_them(
         assert np.abs(picture - np.asarray(own, float)).mean() < 8
 
 
+def test_units_of_one_fold_are_measured_on_the_stimuli_that_choose_them(
+    scanned: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
+    own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
+    stimuli = scanned / "stimuli"
+    flat.scan(network, stimuli, tmp_path / "a.zarr", folds=1, **own)
+    flat.record(
+        network, stimuli, tmp_path / "a.responses.zarr", store=tmp_path / "a.zarr", random=20,
+        device="cpu",
+    )  # fmt: skip
+    best = report(tmp_path, tmp_path / "a.html")["stores"][0]["tables"]["best"]
+    assert set(best["held_out"]) == set(best["selected"]) == {False}
+    recording = open_recording(tmp_path / "a.responses.zarr")
+    largest = [np.nanmax(one.auc) for one in discriminate(recording)]
+    assert best["auc"][::2] == pytest.approx(largest, rel=1e-3)
+
+
 def test_pictures_are_shown_of_recorded_units_only(scanned: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(scanned / "stimuli", tmp_path / "changed")
     for path in changed.glob("blobs/*"):
