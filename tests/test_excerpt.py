@@ -15,8 +15,8 @@ from fusiform.engine.analyses.overlap import Overlap
 from fusiform.engine.analyses.shares import Share
 from fusiform.engine.analyses.tables import tables
 from fusiform.engine.excerpt import MOST_CONTRASTS, MOST_ROWS, at_steps, excerpt, leading, step_over
-from fusiform.engine.querying.table import Table
 from fusiform.engine.responses.answer import Answer
+from fusiform.engine.table import Table
 
 
 def of(layers: int, contrasts: int, **more: float) -> dict[tuple[str, str], float]:

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from fusiform.engine import blocks
+from fusiform.engine import blocks, table
 from fusiform.engine.blocks import memory_budget
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
-from fusiform.engine.querying import formats, query, table
+from fusiform.engine.querying import formats, query
 from fusiform.engine.querying.block import Block
 from fusiform.engine.querying.formats import write
 from fusiform.engine.querying.store import Store
-from fusiform.engine.querying.table import Labels, Table, joined
 from fusiform.engine.registry import MEASURES
+from fusiform.engine.table import Labels, Table, joined
 
 from .made import CATEGORIES
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..limits import refuse_numbers, refuse_seed
 from ..responses.geometry import products
 from ..responses.recording import Recording
+from ..results import Result
 from ..store.root import kind_at
 from ..store.schema import RECORDING
 from ..store.store_reader import StoreReader
@@ -23,11 +24,14 @@ from .correlations import BestLayer, Correlation, Floats, LayerCorrelation, Valu
 from .populations import populations
 from .regions import Regions, in_order, read_regions
 
+if TYPE_CHECKING:
+    from ..table import Table
+
 RECORDED = "recorded units"
 
 
 @dataclass(frozen=True)
-class BrainComparison:
+class BrainComparison(Result):
     """A network against the regions of a table.
 
     ``compared`` describes the values compared, ``orders`` is the number of permutations, ``chosen``
@@ -45,6 +49,12 @@ class BrainComparison:
     held_out: bool
     correlations: tuple[LayerCorrelation, ...]
     best_layers: tuple[BestLayer, ...]
+
+    def tables(self) -> Iterator[Table]:
+        """All values in long form, see :mod:`.frames`."""
+        from .frames import correlations
+
+        return correlations(self)
 
 
 def compare_regions(

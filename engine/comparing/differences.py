@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,14 @@ from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
 from ..layer import Layer
 from ..limits import refuse_numbers, refuse_seed
+from ..results import Result
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
 from ..values import listed
 from .pairing import MISMATCHES, Pairing, mismatches, pair_layers
+
+if TYPE_CHECKING:
+    from ..table import Table
 
 Floats = NDArray[np.float64]
 Against = Literal["first", "previous"]
@@ -107,7 +111,7 @@ class _Drawing:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """Differences between networks.
 
     ``stores`` are their paths, in order, and ``provenance`` the attributes of each root;
@@ -124,6 +128,12 @@ class Comparison:
     seed: int
     warnings: tuple[str, ...]
     differences: tuple[Difference, ...]
+
+    def tables(self) -> Iterator[Table]:
+        """All values in long form, see :mod:`.frames`."""
+        from .frames import differences
+
+        return differences(self)
 
 
 def compare(
