@@ -51,10 +51,9 @@ def units_of(recording: Recording, layer: str, units: NDArray[np.int64] | Sequen
     places = np.unravel_index(np.asarray(units, np.int64), own.shape)
     along = dict(zip(own.dims, places, strict=True))
     nowhere = np.full(len(units), NOWHERE)
-    columns = {
-        "unit": np.asarray(units),
-        **{dim: along.get(dim, nowhere) for dim in recording.dims},
-    }
+    # The only dimension of a vector may be called unit too.
+    columns = {dim: along.get(dim, nowhere) for dim in recording.dims if dim != "unit"}
+    columns = {"unit": np.asarray(units), **columns}
     table = Table({name: values.astype(np.int32) for name, values in columns.items()})
     return table.labelled("layer", own.name)
 
