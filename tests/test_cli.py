@@ -776,7 +776,7 @@ def test_mistakes_in_a_query_are_one_line(fusiform: Command, scanned: Path) -> N
     for stores in ((scanned,), (scanned, scanned), ("t > 1",)):
         assert_refused(fusiform("query", *stores), "stores and, last, a query")
     assert_refused(fusiform("query", scanned, "t > 1", "--top", "3", "--units"), "one table")
-    assert_refused(fusiform("query", scanned, "t > 1", "-o", "x.csv"), "choose --format")
+    assert_refused(fusiform("query", scanned, "t > 1", "-o", "x.txt"), "choose --format")
     assert_refused(fusiform("query", scanned, "t > 1", "--format", "npz"), "name one with --output")
     assert_refused(fusiform("query", "gone.zarr", "t > 1"), "no store at gone.zarr")
     assert_refused(fusiform("query", scanned, "t > 1", "--saved", "x"), "nothing is saved")

@@ -16,6 +16,7 @@ from ..limits import refuse_numbers, refuse_seed
 from ..results import Result
 from ..store.reader import map_ahead
 from ..store.store_reader import StoreReader
+from ..table import Table
 from ..values import listed
 from .agreement import Agreement, agreement
 from .census import Census, take_census
@@ -31,8 +32,6 @@ from .strength import Strength, strength
 
 if TYPE_CHECKING:
     import pandas
-
-    from ..table import Table
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -20,12 +20,11 @@ from ..results import Result
 from ..store.root import kind_at
 from ..store.schema import RECORDING
 from ..store.store_reader import StoreReader
+from ..table import Table
+from . import frames
 from .correlations import BestLayer, Correlation, Floats, LayerCorrelation, Values, correlate
 from .populations import populations
 from .regions import Regions, in_order, read_regions
-
-if TYPE_CHECKING:
-    from ..table import Table
 
 RECORDED = "recorded units"
 
@@ -52,9 +51,7 @@ class BrainComparison(Result):
 
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :mod:`.frames`."""
-        from .frames import correlations
-
-        return correlations(self)
+        return frames.correlations(self)
 
 
 def compare_regions(

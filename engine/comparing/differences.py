@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,10 @@ from ..limits import refuse_numbers, refuse_seed
 from ..results import Result
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
+from ..table import Table
 from ..values import listed
+from . import frames
 from .pairing import MISMATCHES, Pairing, mismatches, pair_layers
-
-if TYPE_CHECKING:
-    from ..table import Table
 
 Floats = NDArray[np.float64]
 Against = Literal["first", "previous"]
@@ -131,9 +130,7 @@ class Comparison(Result):
 
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :mod:`.frames`."""
-        from .frames import differences
-
-        return differences(self)
+        return frames.differences(self)
 
 
 def compare(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..results import long_form
 from ..table import Table, of_rows
-from .brains import BrainComparison
-from .differences import Comparison
+
+if TYPE_CHECKING:
+    from .brains import BrainComparison
+    from .differences import Comparison
 
 _DIFFERENCES: dict[str, type] = {
     "store": str, "other_store": str, "criterion": str, "layer": str, "other_layer": str,

@@ -86,7 +86,7 @@ def to_anndata(recording: Recording, layers: str | Sequence[str] = "*") -> annda
 
 
 def _layers(recording: Recording, layers: str | Sequence[str]) -> list[str]:
-    """The names of layers of which single units were recorded."""
+    """Names of layers; raise if one was projected."""
     names = [layer.name for layer in recording.layers_named(layers)]
     for name in names:
         recording.require_units(name)
