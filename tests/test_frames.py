@@ -300,7 +300,7 @@ def test_answers_of_a_recording_are_frames(recording: fusiform.Recording) -> Non
 
 def read_back(path: Path) -> pandas.DataFrame:
     if path.suffix == ".csv":
-        return pandas.read_csv(path, float_precision="round_trip")
+        return pandas.read_csv(path, engine="pyarrow")  # whose numbers are exact in pandas 2 too
     if path.suffix == ".json":
         return pandas.read_json(path, precise_float=True)
     return pandas.read_parquet(path)
@@ -401,15 +401,17 @@ def test_a_missing_text_is_missing_in_every_format(tmp_path: Path) -> None:
         {"a": Labels(np.array([1, -1, 0], np.int32), ("x", "y")),
          "b": np.array([None, "", "z"], object), "n": np.array([np.nan, 1.5, 2])}
     )  # fmt: skip
-    frame = table.frame()
-    assert frame["a"].tolist() == ["y", None, "x"]
+    assert table.columns["a"].tolist() == ["y", None, "x"]
+    assert table.frame()["a"].isna().tolist() == [False, True, False]
     for form in ("csv", "json", "parquet"):
         path = tmp_path / f"x.{form}"
         write([table], form, path, io.StringIO())
         read = read_back(path)
         assert read["a"].isna().tolist() == [False, True, False]
         assert read["n"].isna().tolist() == [True, False, False]
-    assert pandas.read_parquet(tmp_path / "x.parquet")["b"].tolist() == [None, "", "z"]
+    texts = pandas.read_parquet(tmp_path / "x.parquet")["b"]
+    assert texts.isna().tolist() == [True, False, False]
+    assert texts.tolist()[1:] == ["", "z"]
     write([table], "npz", tmp_path / "x.npz", io.StringIO())
     with np.load(tmp_path / "x.npz") as kept:
         assert kept["a"].tolist() == ["y", "", "x"]
