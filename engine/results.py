@@ -35,6 +35,10 @@ class Result(ABC):
         """The result in long form, a row per value, as a pandas DataFrame."""
         return joined(list(self.tables())).frame()
 
+    def __repr__(self) -> str:
+        # Short: a notebook keeps it beside the HTML.
+        return f"<fusiform.{type(self).__name__}: {self.more}>"
+
     def _repr_html_(self) -> str:
         """The first rows, their number, and how to get all; escaped.
 
@@ -49,12 +53,10 @@ class Result(ABC):
                 shown.append(part.take(slice(_SHOWN - number)))
             number += len(part)
         first = joined(shown)
-        cells = {
-            name: list(map(_cell, one))
-            for name, one in zip(first.stored, zip(*first.rows(), strict=True), strict=True)
-        }
-        common = {name: own[0] for name, own in cells.items() if name in _OF_ALL}
-        columns = {name: own for name, own in cells.items() if any(own) and name not in _OF_ALL}
+        rows = list(first.rows())
+        cells = {name: [_cell(row[i]) for row in rows] for i, name in enumerate(first.stored)}
+        common = {n: own[0] for n, own in cells.items() if n in _OF_ALL and len({*own}) == 1}
+        columns = {n: own for n, own in cells.items() if n not in common and (any(own) or not own)}
         return tag(
             "div",
             tag("strong", f"fusiform.{type(self).__name__}"),

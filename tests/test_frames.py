@@ -438,11 +438,21 @@ def test_every_result_is_shown_in_notebooks_and_escaped(
     for result in results(made_path, recording, regions):
         html = result._repr_html_()
         assert html.startswith("<div>")
+        assert repr(result).startswith(f"<fusiform.{type(result).__name__}: frame()")
+        assert len(repr(result)) < 100  # a notebook keeps it, too
         frame = result.frame()
         assert f"{len(frame):,} rows x {len(frame.columns)} columns" in html
         assert f"{min(len(frame), 10)} of {len(frame):,} rows" in html
         assert html.count("<tr>") == 1 + min(len(frame), 10)
         assert "frame()" in html
+    fusiform.archive(made_path, regions.with_name("b.zarr.zip"))
+    alone = answer(recording, "layers", layers="conv")  # no pair of layers
+    assert "0 of 0 rows" in alone._repr_html_()
+    assert alone.frame().empty
+    compared = fusiform.compare(
+        [made_path, regions.with_name("b.zarr.zip")], CRITERION, resamples=5
+    )
+    assert all(str(path) in compared._repr_html_() for path in compared.stores)
     contrasts = "<b>words</b>"
     named = [
         fusiform.analyse(made_path, CRITERION, contrasts=[f"'{contrasts}'"], resamples=5),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis(Result):
     """The rows of every analysis of one store under one criterion.
 

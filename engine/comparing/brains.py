@@ -29,7 +29,7 @@ from .regions import Regions, in_order, read_regions
 RECORDED = "recorded units"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BrainComparison(Result):
     """A network against the regions of a table.
 

@@ -109,7 +109,7 @@ class _Drawing:
         return self._drawn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Result):
     """Differences between networks.
 

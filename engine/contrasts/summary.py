@@ -100,7 +100,7 @@ class Row:
         return float(np.mean(known)) if known else None
 
 
-class Summary(list[Row], Result):
+class Summary(Result, list[Row]):
     """The rows of a summary; ``store`` is the path of its store, ``criterion`` in words."""
 
     more = "frame(), a row per value; Store.frame(), a row per layer and contrast"

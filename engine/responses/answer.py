@@ -22,7 +22,7 @@ Parts = Callable[[], Iterator[Table]]
 _WORDS = frozenset(("layer", "contrast", "unit", "distance", "most", "chosen by"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer(Result):
     """``head`` and ``lines`` of a table, and all values in long form, made by ``parts``.
 
