@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -99,6 +100,17 @@ def head(*names: str) -> list[str]:
 def row(*cells: object) -> str:
     """A line of a table."""
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def summary_rows(text: str) -> list[dict[str, Any]]:
+    """The rows of ``summary --format json``: a dict of values per layer and contrast."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in json.loads(text):
+        if one["fold"] is None:
+            key = one["layer"], one["contrast"]
+            row = rows.setdefault(key, {"layer": key[0], "contrast": key[1]})
+            row[one["quantity"]] = one["value"]
+    return list(rows.values())
 
 
 def files_of(folder: Path) -> list[int]:

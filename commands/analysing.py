@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +14,6 @@ from .fields import command
 from .notes import note, note_unless, printable, tell
 from .parsing import names
 from .shared_options import (
-    AsJson,
     Contrasts,
     CriterionFields,
     Distance,
@@ -27,11 +25,12 @@ from .shared_options import (
     Resamples,
     Seed,
     Stores,
+    To,
     criterion_of,
     remark,
     within_budget,
 )
-from .tables import print_json, print_titled
+from .tables import PRINTED, print_titled, put_out
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis
@@ -79,7 +78,7 @@ def analyse(
     ] = None,
     seed: Seed = 0,
     every: Every = False,
-    as_json: AsJson = False,
+    to: To = PRINTED,
 ) -> None:
     """Describe the selective units of each layer.
 
@@ -87,8 +86,8 @@ def analyse(
     over feature maps, against as many random units. localisation: over places, Moran's I.
     strength: responses on the layer's own scale. overlap: between contrasts. confusion: preferred
     category, fold against fold. consistency: dissimilarity of categories, layer by layer.
-    docs/definitions.md has formulas and references; --json also has maps, histograms and
-    dissimilarity matrices.
+    docs/definitions.md has formulas and references; --format csv also has maps, histograms and
+    dissimilarities.
 
     Example: fusiform analyse r50.zarr shares overlap --preset floc
     """
@@ -109,10 +108,13 @@ def analyse(
     )  # fmt: skip
     for line in found.left_out:
         note(line)
-    if as_json:
-        print_json(asdict(found))
-    else:
+    if found.nameless:
+        said = shortened(found.nameless)
+        note(f"no names of all dimensions, and so no maps of {said}: scan with --dims")
+    if to.is_table:
         _print_analysis(found, every)
+        return
+    put_out(found.tables(), to)
 
 
 @command
@@ -185,7 +187,7 @@ def compare(
     ] = False,
     seed: Seed = 0,
     every: Every = False,
-    as_json: AsJson = False,
+    to: To = PRINTED,
 ) -> None:
     """Compare networks layer by layer, or a network with brain regions.
 
@@ -206,7 +208,10 @@ def compare(
         remark(chosen, [one for one in sources if isinstance(one, Store)], contrasts)
         wanted |= {"correlation": correlation, "rearrangements": rearrangements}
         found = [compare_regions(source, roi, chosen, **wanted) for source in sources]
-        _print_brains(found, each_layer, every, as_json)
+        if to.is_table:
+            _print_brains(found, each_layer, every)
+        else:
+            put_out((table for one in found for table in one.tables()), to)
         return
     opened = [open_store(path) for path in stores]
     remark(chosen, opened, contrasts)
@@ -220,7 +225,12 @@ def compare(
         resamples=resamples,
         **wanted,
     )
-    _print_comparison(comparison, every, as_json)
+    if to.is_table:
+        _print_comparison(comparison, every)
+        return
+    put_out(comparison.tables(), to)
+    for warning in comparison.warnings:
+        tell(f"warning: {warning}")
 
 
 @command
@@ -287,13 +297,10 @@ def report(
         note(f"wrote {output} ({in_bytes(output.stat().st_size)})")
 
 
-def _print_comparison(found: Comparison, every: bool, as_json: bool) -> None:
+def _print_comparison(found: Comparison, every: bool) -> None:
     """Networks side by side: a table for every measure."""
     from fusiform.engine.comparing.tables import differences
 
-    if as_json:
-        print_json(asdict(found))
-        return
     for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
         print(printable(f"{number}  {path}: {said['model']} ({said['weights']})"))
     print(printable(f"selective: {found.criterion}"))
@@ -306,15 +313,10 @@ def _print_comparison(found: Comparison, every: bool, as_json: bool) -> None:
     print(f". *: the interval{of} excludes 0")
 
 
-def _print_brains(
-    results: list[BrainComparison], each_layer: bool, every: bool, as_json: bool
-) -> None:
+def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
     """Networks beside regions of brains."""
     from fusiform.engine.comparing.tables import correlations
 
-    if as_json:
-        print_json([asdict(found) for found in results])
-        return
     for number, found in enumerate(results):
         print(end="\n" if number else "")
         said = found.provenance
@@ -339,10 +341,6 @@ def _print_analysis(analysis: Analysis, every: bool) -> None:
     for table in tables(analysis, every):
         print_titled(table)
     print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
-    if analysis.nameless:
-        said = shortened(analysis.nameless)
-        said = f"no names of all dimensions, and so no maps of {said}: scan with --dims"
-        print(f"\n{printable(said)}")
     if any(row.exclusive for row in analysis.overlap):
         print("\nno overlap (-): no unit responds more to each of two categories than to the other")
         print("with the baseline pooled a unit can be selective for both: --test rest")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,7 +15,6 @@ from .fields import command
 from .notes import note
 from .parsing import names
 from .shared_options import (
-    AsJson,
     Contrasts,
     CriterionFields,
     Every,
@@ -24,16 +22,17 @@ from .shared_options import (
     OneStore,
     Preset,
     Stores,
+    To,
     criterion_of,
     remark,
     within_budget,
 )
-from .summaries import print_results
-from .tables import of_stores, print_json, print_rest, print_table, put_out
+from .summaries import put_results
+from .tables import PRINTED, Destination, of_stores, print_rest, print_table, put_out
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.query import Query
-    from fusiform.engine.querying.table import Table
+    from fusiform.engine.table import Table
 
 
 @command
@@ -44,7 +43,7 @@ def summary(
     preset: Preset = None,
     layers: LayerNames = None,
     every: Every = False,
-    as_json: AsJson = False,
+    to: To = PRINTED,
 ) -> None:
     """Count the selective units of each layer and category.
 
@@ -53,7 +52,7 @@ def summary(
 
     Example: fusiform summary r50.zarr --where "q <= 0.01 and csi > 1/3"
     """
-    summarised(stores, criterion, preset, layers, every, as_json)
+    summarised(stores, criterion, preset, layers, every, to)
 
 
 def summarised(
@@ -62,16 +61,16 @@ def summarised(
     preset: str | None = None,
     layers: list[str] | None = None,
     every: bool = False,
-    as_json: bool = False,
+    to: Destination = PRINTED,
 ) -> None:
-    """Print the summaries of stores."""
+    """Print or write the summaries of stores."""
     import fusiform
 
     chosen = criterion_of(criterion, preset)
     opened = [fusiform.open_store(path) for path in stores]
     remark(chosen, opened)
     rows = [fusiform.summary(store, chosen, names(layers, "*")) for store in opened]
-    print_results(stores, opened, rows, chosen, "category", every, as_json)
+    put_results(stores, opened, rows, chosen, "category", every, to)
 
 
 def _refuse_alone(name: str, value: Any, needed: dict[str, Any]) -> None:
@@ -109,7 +108,7 @@ def select(
         ),
     ] = None,
     every: Every = False,
-    as_json: AsJson = False,
+    to: To = PRINTED,
 ) -> None:
     """Select units under any contrast of categories, by any criterion.
 
@@ -133,7 +132,7 @@ def select(
         contrast = contrasts[0] if contrasts else None
         fusiform.save_contrast(store, save, chosen, contrast, names(measures, *SAVED), note=note)
     rows = fusiform.summary(store, chosen, shown, contrasts or None)
-    print_results([path], [store], [rows], chosen, "contrast", every, as_json)
+    put_results([path], [store], [rows], chosen, "contrast", every, to)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and chosen.test != "weighted":
             note(f"{contrast} is a weighted sum: by its t of weighted category means")
@@ -186,29 +185,7 @@ def query(
         typer.Option(metavar="NAME", help="Ask what 'select --save NAME' wrote, by its criterion."),
     ] = None,
     every: Every = False,
-    form: Annotated[
-        Literal["table", "csv", "json", "parquet", "npz"],
-        typer.Option(
-            "--format",
-            help="parquet and npz need --output.",
-            rich_help_panel="Output",
-        ),
-    ] = "table",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="The file to write; else printed.", rich_help_panel="Output"
-        ),
-    ] = None,
-    guard_formulas: Annotated[
-        bool,
-        typer.Option(
-            "--guard-formulas",
-            help="In csv, put a ' before texts that a spreadsheet would run as formulas: those "
-            "that begin with =, +, -, @, a tab or a carriage return. For stores from strangers.",
-            rich_help_panel="Output",
-        ),
-    ] = False,
+    to: To = PRINTED,
 ) -> None:
     """Count or list the units that match a rule.
 
@@ -222,10 +199,8 @@ def query(
     Example: fusiform query r50.zarr "faces: t > 5 and csi > 0.33" --top 10
     """
     from fusiform import open_store
-    from fusiform.engine.querying.formats import refuse_form
     from fusiform.engine.querying.query import top_of_all
 
-    refuse_form(form, output, guard_formulas)
     *paths, text = arguments
     if not paths or os.path.exists(text):  # noqa: PTH110  a query may be no path at all
         raise UserError(f"query takes stores and, last, a query; got {', '.join(arguments)}")
@@ -262,7 +237,7 @@ def query(
     found = of_stores(paths, [tables(query) for query in queries])
     if top is not None and len(paths) > 1:
         found = iter([top_of_all(list(found), top, measure)])
-    put_out(found, form, output, guard_formulas, every)
+    put_out(found, to, every)
 
 
 @command
@@ -298,12 +273,8 @@ def responses(
         Literal["spearman", "kendall", "cka"] | None,
         typer.Option(help="For layers: how similar two layers are, by default spearman."),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="For rdm: write the matrices to a .npz file."),
-    ] = None,
     every: Every = False,
-    as_json: AsJson = False,
+    to: To = PRINTED,
 ) -> None:
     """Ask a recording about single units and single stimuli.
 
@@ -311,13 +282,14 @@ def responses(
     them most and least. auc: area under the ROC curve and rank-sum test of every unit, exact, on
     all stimuli and on each fold. tuning: mean response and spread by category. rdm: dissimilarity
     of stimuli in a layer. ceiling: reliability of tuning and of the categories' geometry between
-    folds. layers: similarity of every two layers. --json gives every unit.
+    folds. layers: similarity of every two layers. --format csv has every unit; for rdm, -o FILE.npz
+    has the matrices of all stimuli.
 
     Example: fusiform responses r50.responses.zarr best --contrast faces
     """
     from fusiform import open_recording
     from fusiform.engine.responses.answer import answer
-    from fusiform.engine.responses.geometry import refuse_matrices, write_matrices
+    from fusiform.engine.responses.geometry import write_matrices
 
     recording, named = open_recording(path), names(layers, "*")
     given: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -327,23 +299,21 @@ def responses(
         "--sides": (sides, ("auc",)),
         "--distance": (distance, ("rdm", "ceiling", "layers")),
         "--similarity": (similarity, ("layers",)),
-        "--output": (output, ("rdm",)),
     }
     for name, (value, questions) in given.items():
         if value is not None and what not in questions:
             said = f"{name} is for {' and '.join(questions)}"
             raise UserError(f"{said}; got it with {what}: leave it out")
-    if output:
-        refuse_matrices(output)
+    if what == "rdm" and to.form == "npz" and to.output:
+        write_matrices(recording, to.output, named, distance or "correlation")
+        note(f"wrote {to.output}")
+        return
     chosen: dict[str, Any] = {"units": top, "images": images, "sides": sides,
                               "distance": distance, "similarity": similarity}  # fmt: skip
     chosen = {name: value for name, value in chosen.items() if value is not None}
     found = answer(recording, what, contrasts=contrasts, layers=named, **chosen)
-    if output:
-        write_matrices(recording, output, named, distance or "correlation")
-        note(f"wrote {output}")
-    if as_json:
-        print_json({"recording": path, what: found.records()})
+    if not to.is_table:
+        put_out(found.tables(), to)
         return
     head, lines, said = (found.head, found.lines, "") if every else found.excerpt()
     print_table(head, lines, {i for i, name in enumerate(head) if name not in found.words})

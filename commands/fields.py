@@ -23,6 +23,7 @@ from fusiform.engine.layer import UNITS
 from fusiform.engine.preprocessing import DECODERS, Preprocessing
 from fusiform.engine.registry import STORE_DTYPES
 from fusiform.engine.spec import ON_ERROR, ON_NONDETERMINISM, PRECISIONS
+from fusiform.engine.values import Format
 
 from . import parsing
 from .notes import FLAGS
@@ -87,6 +88,15 @@ FORMS: dict[str, Form] = {
     "std": Form(_THREE),
     "sides": Form(int),
     "where": Form(metavar="RULE", also=f" Measures: {', '.join(COMPARED)}."),
+    "form": Form(
+        flag="--format",
+        metavar=f"[{'|'.join(get_args(Format))}]",
+        also=" parquet and npz need --output.",
+    ),
+    "output": Form(Path, "--output -o", "FILE"),
+    "guard_formulas": Form(
+        also=" They begin with =, +, -, @, a tab or a carriage return. For stores from strangers."
+    ),
     "select": Form(list[str], metavar="CONTRAST", also=" The option is repeatable."),
 }
 _SAME = Form()
@@ -185,7 +195,9 @@ class _Value:
                 default=default,
                 annotation=Annotated[
                     kind if default is not None else kind | None,
-                    declare() if form.argument else declare(form.flag or _plain_flag(one.name)),
+                    declare()
+                    if form.argument
+                    else declare(*(form.flag or _plain_flag(one.name)).split()),
                 ],
             )
 

@@ -15,6 +15,7 @@ from fusiform.engine.contrasts.language.presets import PRESETS, preset, remarks
 
 from .fields import Command, Of
 from .notes import note
+from .tables import Destination
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.store import Store
@@ -79,6 +80,7 @@ AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT),
 ]
+To = Annotated[Destination, Of(panel=_OUTPUT)]
 Every = Annotated[
     bool,
     typer.Option(

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusiform.engine.errors import shortened
 from fusiform.engine.layer import describe_units
 
-from .notes import printable
-from .tables import excerpt_of, print_json, print_rest, print_table
+from .notes import note, printable
+from .tables import Destination, excerpt_of, print_rest, print_table, put_out
 
 if TYPE_CHECKING:
     from fusiform.engine.contrasts.language.criterion import Criterion
-    from fusiform.engine.contrasts.summary import Row
+    from fusiform.engine.contrasts.summary import Row, Summary
     from fusiform.engine.querying.store import Store
     from fusiform.engine.store.store_reader import StoreReader
 
@@ -30,19 +29,21 @@ _MOST_WARNED = 10
 _MOST_PEAKS = 20
 
 
-def print_results(
+def put_results(
     paths: list[str],
     stores: list[Store],
-    rows: list[list[Row]],
+    rows: list[Summary],
     criterion: Criterion,
     heading: str,
     every: bool,
-    as_json: bool,
+    to: Destination,
 ) -> None:
-    """The summaries of stores, one by one or side by side; ``every`` row, or an excerpt."""
-    if as_json:
-        results = zip(paths, stores, rows, strict=True)
-        print_json([_as_json(*result, criterion) for result in results])
+    """Write the summaries of stores; or print them, ``every`` row or an excerpt."""
+    if not to.is_table:
+        put_out((table for found in rows for table in found.tables()), to)
+        for path, store in zip(paths, stores, strict=True):
+            if store.skipped:
+                note(_skipped(path, store))
         return
     numbers = [f"{number}  " for number in range(1, len(paths) + 1)] if len(paths) > 1 else [""]
     for number, path, store in zip(numbers, paths, stores, strict=True):
@@ -56,7 +57,7 @@ def print_results(
         _print_summary(excerpts[0], heading)
     else:
         _print_side_by_side(excerpts, heading)
-    print_rest(part.said, *([] if heading == "category" else ["--json has all"]))
+    print_rest(part.said)
     _print_remarks(paths, stores, rows)
 
 
@@ -70,7 +71,7 @@ def print_peaks(store: Store, path: str) -> None:
     shares = shares.reshape(len(store.layers), len(store.categories))
     peaks = shares.argmax(axis=0)
     leading = np.argsort(-shares.max(axis=0), kind="stable")[:_MOST_PEAKS]
-    rows = []
+    rows: list[Row] = []
     for category in np.sort(leading).tolist():
         layer = store.layers[peaks[category]].name
         rows += summary(store, layers=layer, contrasts=store.categories[category])
@@ -97,7 +98,7 @@ def print_peaks(store: Store, path: str) -> None:
         print(printable(f"      fusiform report {path} -o {base}.html"), flush=True)
 
 
-def _print_remarks(paths: list[str], stores: list[Store], rows: list[list[Row]]) -> None:
+def _print_remarks(paths: list[str], stores: list[Store], rows: Sequence[list[Row]]) -> None:
     """Lines on the columns, on what the scans lacked, and on units that gave NaN or infinity."""
     if any(store.folds > 1 for store in stores):
         print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
@@ -109,16 +110,20 @@ def _print_remarks(paths: list[str], stores: list[Store], rows: list[list[Row]])
             print(f"\n{printable(said)}")
     for path, store in zip(paths, stores, strict=True):
         if store.skipped:
-            which = shortened(f"{name} {number}" for name, number in store.skipped.items())
-            shown = int(store.counts.sum())
-            said = f"{path}: {sum(store.skipped.values())} stimuli could not be shown ({which})"
-            print(f"\n{printable(f'{said}, {shown:,} were')}")
+            print(f"\n{printable(_skipped(path, store))}")
     if any(store.shuffles for store in stores):
         print(
             "chance: the mean share selected under shuffled labels, of units drawn from the layer"
         )
     for path, store, found in zip(paths, stores, rows, strict=True):
         _warn_of_nonfinite(path, store, list({r.layer: r for r in found if r.nonfinite}.values()))
+
+
+def _skipped(path: str, store: Store) -> str:
+    """How many stimuli were not shown, by category."""
+    which = shortened(f"{name} {number}" for name, number in store.skipped.items())
+    said = f"{path}: {sum(store.skipped.values())} stimuli could not be shown ({which})"
+    return f"{said}, {int(store.counts.sum()):,} were"
 
 
 def _warn_of_nonfinite(path: str, store: Store, rows: list[Row]) -> None:
@@ -130,7 +135,7 @@ def _warn_of_nonfinite(path: str, store: Store, rows: list[Row]) -> None:
         print(printable(f"warning: {warning}"))
     if len(rows) > _MOST_WARNED:
         more = len(rows) - _MOST_WARNED
-        print(f"warning: so did units of {more:,} more layers: --json lists them")
+        print(f"warning: so did units of {more:,} more layers: --format csv lists them")
 
 
 def _otherwise(store: StoreReader) -> str:
@@ -140,21 +145,6 @@ def _otherwise(store: StoreReader) -> str:
             *(["compiled"] if store.provenance.get("compiled") else []),
             *([f"units: {describe_units(units)}"] if units != "all" else [])]  # fmt: skip
     return f"; {', '.join(said)}" if said else ""
-
-
-def _as_json(path: str, store: Store, rows: list[Row], criterion: Criterion) -> Any:
-    kept = ["model", "weights", "weights_sha256", "precision", "compiled", "units"]
-    kept += ["fingerprint", "folds", "null"]
-    averages = ("share", "replicated", "csi", "d_prime", "response")
-    return {
-        "store": path,
-        **{name: store.provenance.get(name) for name in kept},
-        "skipped": store.skipped,
-        "criterion": asdict(criterion),
-        "rows": [
-            {**asdict(row), **{name: getattr(row, name) for name in averages}} for row in rows
-        ],
-    }
 
 
 def _percent(share: float | None) -> str:

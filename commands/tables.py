@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusiform.engine.excerpt import MOST_ROWS, Excerpt, excerpt
 from fusiform.engine.urls import without_credentials
-from fusiform.engine.values import as_json
+from fusiform.engine.values import Format, as_json
 
 from .notes import note, printable
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.tables import Printed
-    from fusiform.engine.querying.formats import Format
-    from fusiform.engine.querying.table import Table
+    from fusiform.engine.table import Table
 
 # Columns of numbers that are written as text have one of these in their name.
 _INTERVALS = ("95", "chance", "ceiling")
@@ -70,26 +70,55 @@ def excerpt_of(
     return excerpt(values, len(values) if every else MOST_ROWS, noun)
 
 
-def print_rest(said: str, remedy: str = "--all shows all, --json has all") -> None:
+def print_rest(said: str, remedy: str = "--all shows all, --format csv has all") -> None:
     """A line that says what of a table is shown, and how to see the rest; none if all is."""
     if said:
         print(f"... {printable(said)}: {remedy}")
 
 
-def put_out(
-    tables: Iterator[Table],
-    form: Format,
-    output: Path | None,
-    guard_formulas: bool,
-    every: bool = True,
-) -> None:
-    """Print tables as one, an excerpt unless ``every``; or write them in another form."""
-    from fusiform.engine.querying.formats import write
+@dataclass(frozen=True)
+class Destination:
+    """Where an answer goes, and in which format.
 
-    if form != "table":
-        written = write(tables, form, output, sys.stdout, guard_formulas)
-        if output:
-            note(f"wrote {written:,} rows to {output}")
+    Parameters
+    ----------
+    form : Format; by default what the ending of --output tells, else table.
+    output : The file to write: .csv, .json, .parquet or .npz; else the answer is printed.
+    guard_formulas : In csv, put a ' before texts that a spreadsheet would run as formulas.
+
+    Raises
+    ------
+    UserError : see :func:`.formats.format_of`
+    """
+
+    form: Format | None = None
+    output: Path | None = None
+    guard_formulas: bool = False
+
+    def __post_init__(self) -> None:
+        if self.form or self.output or self.guard_formulas:  # formats load NumPy
+            from fusiform.engine.querying.formats import format_of
+
+            form = format_of(self.form, self.output, self.guard_formulas)
+            object.__setattr__(self, "form", form)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the answer is printed as tables for people."""
+        return self.form in (None, "table")
+
+
+PRINTED = Destination()
+
+
+def put_out(tables: Iterable[Table], to: Destination, every: bool = True) -> None:
+    """Print tables as one, an excerpt unless ``every``; or write them in another form."""
+    if to.form is not None and not to.is_table:
+        from fusiform.engine.querying.formats import write
+
+        written = write(tables, to.form, to.output, sys.stdout, to.guard_formulas)
+        if to.output:
+            note(f"wrote {written:,} rows to {to.output}")
         return
     table, rows = _leading(tables, every)
     said = ""
@@ -97,12 +126,12 @@ def put_out(
         table, said = _excerpt_of(table, rows)
     right = {i for i, values in enumerate(table.columns.values()) if values.dtype.kind in "fi"}
     print_table(list(table.columns), [[_cell(v) for v in row] for row in table.rows()], right)
-    print_rest(said, "--all shows all, --format csv has all")
+    print_rest(said)
 
 
-def _leading(tables: Iterator[Table], every: bool) -> tuple[Table, int]:
+def _leading(tables: Iterable[Table], every: bool) -> tuple[Table, int]:
     """The rows that may be shown of a table in parts, and the number of all its rows."""
-    from fusiform.engine.querying.table import joined
+    from fusiform.engine.table import joined
 
     kept, rows = [], 0
     for table in tables:

@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from .urls import without_credentials
 
+# Forms of an answer: printed for people, or a file of one table.
+Format = Literal["table", "csv", "json", "parquet", "npz"]
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 

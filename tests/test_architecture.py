@@ -34,7 +34,7 @@ ROOMS = {
     # from a store to answers
     "contrasts": {"store"},
     "querying": {"contrasts", "store"},
-    "responses": {"contrasts", "store"},
+    "responses": {"contrasts", "querying", "store"},
     "analyses": {"contrasts", "store"},
     "comparing": {"analyses", "contrasts", "responses", "store"},
     "reporting": {"analyses", "contrasts", "querying", "responses", "stimuli", "store"},

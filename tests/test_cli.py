@@ -21,10 +21,12 @@ from safetensors.torch import save_file
 
 from fusiform.cli import main
 from fusiform.commands import notes
+from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.summary import Row, summary
 from fusiform.engine.querying.store import open_store
 
 from .flat import load_backbone
+from .records import rows_of
 
 # An untrained network at 64 x 64 pixels, two layers: a scan takes about a second.
 SMALL = [
@@ -255,8 +257,7 @@ def test_skipped_stimuli_are_in_the_summary(fusiform: Command, stimuli: Path) ->
     assert f"skipped: {damaged} cannot be decoded" in answer.err
     said = "out.zarr: 2 stimuli could not be shown (blobs 1, noise 1), 16 were"
     assert said in fusiform("summary", "out.zarr").out
-    (shown,) = json.loads(fusiform("summary", "out.zarr", "--json").out)
-    assert shown["skipped"] == {"blobs": 1, "noise": 1}
+    assert fusiform("summary", "out.zarr", "--format", "csv").err == f"{said}\n"
 
 
 def test_a_folder_with_a_comma_is_quoted(fusiform: Command, stimuli: Path) -> None:
@@ -337,7 +338,7 @@ def test_a_summary_of_anything_but_a_finished_store_is_refused(
         "the same command resumes it",
     )
     assert_refused(
-        fusiform("summary", "half.zarr", "--json", "--where", "t > 2"), "has not finished"
+        fusiform("summary", "half.zarr", "-o", "x.csv", "--where", "t > 2"), "has not finished"
     )
     assert contents(tmp_path) == before
 
@@ -486,37 +487,30 @@ def test_overwrite_replaces_a_store(fusiform: Command, stimuli: Path, scanned: P
 
 
 def test_summary_json_agrees_with_the_store(fusiform: Command, scanned: Path) -> None:
-    answer = fusiform("summary", scanned, "--json")
+    answer = fusiform("summary", scanned, "--format", "json")
     assert answer.code == 0
     assert answer.err == ""
-    (result,) = json.loads(answer.out)
+    rows = rows_of(answer.out)
     store = open_store(scanned)
-    assert result["store"] == str(scanned)
-    assert result["model"] == "torchvision:resnet18"
-    assert result["weights"] == "untrained, seed 0"
-    assert result["folds"] == 2
-    assert result["fingerprint"] == store.provenance["fingerprint"]
-    assert result["criterion"] == {
-        "test": "each", "where": "q <= 0.05", "sides": 1, "correction": "bh", "family": "layer",
-        "pairwise": False,
-    }  # fmt: skip
-    assert [(row["layer"], row["contrast"]) for row in result["rows"]] == [
+    assert {row["store"] for row in rows} == {str(scanned)}
+    assert {row["criterion"] for row in rows} == {str(Criterion())}
+    assert [(row["layer"], row["contrast"]) for row in rows] == [
         (layer, category) for layer in ("layer4.1", "avgpool") for category in store.categories
     ]
-    for row in result["rows"]:
+    for row in rows:
         layer = store.layer(row["layer"])
         selective = store.read(layer, "selective")[store.categories.index(row["contrast"])]
         assert row["units"] == layer.units
         assert row["selective"] == np.count_nonzero(selective)
         assert row["share"] == row["selective"] / row["units"]
         assert row["nonfinite"] == 0
-    assert sum(row["selective"] for row in result["rows"]) > 100
+    assert sum(row["selective"] for row in rows) > 100
 
 
 def test_summary_criteria_are_nested(fusiform: Command, scanned: Path) -> None:
     def selective(*options: str) -> np.ndarray:
-        (result,) = json.loads(fusiform("summary", scanned, "--json", *options).out)
-        return np.array([row["selective"] for row in result["rows"]])
+        rows = rows_of(fusiform("summary", scanned, "--format", "json", *options).out)
+        return np.array([row["selective"] for row in rows])
 
     strict, lenient = (selective("--where", f"q <= {q}") for q in ("0.001", "0.2"))
     assert (strict <= lenient).all()
@@ -571,8 +565,8 @@ def test_a_summary_of_several_stores_puts_them_side_by_side(
 
 def _rows(store: Path | str, *rest: Any) -> list[SimpleNamespace]:
     *options, fusiform = rest
-    (result,) = json.loads(fusiform("summary", store, "--json", *options).out)
-    return [SimpleNamespace(**row) for row in result["rows"]]
+    found = rows_of(fusiform("summary", store, "--format", "json", *options).out)
+    return [SimpleNamespace(**row) for row in found]
 
 
 def test_select_answers_any_contrast(fusiform: Command, scanned: Path) -> None:
@@ -583,14 +577,14 @@ def test_select_answers_any_contrast(fusiform: Command, scanned: Path) -> None:
     assert answer.err == f"{contrasts[2]} is a weighted sum: by its t of weighted category means\n"
     for contrast in contrasts:
         assert f" {contrast} " in answer.out
-    (result,) = json.loads(fusiform("select", scanned, *contrasts, *options, "--json").out)
-    first, second, third = result["rows"]
+    out = fusiform("select", scanned, *contrasts, *options, "--format", "json").out
+    first, second, third = rows_of(out)
     assert first["selective"] == second["selective"] > 0  # two spellings of the same contrast
     assert third["selective"] != first["selective"]
-    assert first["held_out"][1]["fold"] == 1
-    (result,) = json.loads(fusiform("select", scanned, *options, "--json").out)
-    assert [row["contrast"] for row in result["rows"]] == ["blobs", "noise", "stripes"]
-    assert result["rows"][0] == first
+    assert rows_of(out, fold=1)[0]["selected"] > 0
+    rows = rows_of(fusiform("select", scanned, *options, "--format", "json").out)
+    assert [row["contrast"] for row in rows] == ["blobs", "noise", "stripes"]
+    assert rows[0] == first
 
 
 def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Path) -> None:
@@ -607,19 +601,23 @@ def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Pat
     for name in names:
         assert any(line.startswith(f"{name}: ") for line in lines)
     assert sum(line.startswith("consistency") for line in lines) == 3
-    found = json.loads(fusiform("analyse", scanned, *options, "--json").out)
+    found = json.loads(fusiform("analyse", scanned, *options, "--format", "json").out)
     for name in names:
-        assert {row["layer"] for row in found[name]} == {"layer4.1", "avgpool"}
-    assert np.array(found["consistency"]["cka"]).shape == (2, 2)
-    first = found["shares"][0]
+        own = [row for row in found if row["analysis"] == name]
+        assert {row["layer"] for row in own} == {"layer4.1", "avgpool"}
+    assert sum(row["quantity"] == "cka" for row in found) == 3  # pairs of two layers
+    shares = [row for row in found if row["analysis"] == "shares"]
+    selective, share = (
+        [row["value"] for row in shares if row["quantity"] == name]
+        for name in ("selective", "share")
+    )
     row = next(line.split() for line in lines if line.startswith("layer4.1  blobs"))
-    assert row[2:5] == ["2,048", f"{first['selective']:,}", f"{100 * first['share']:.4g}"]
+    assert row[2:5] == ["2,048", f"{selective[0]:,.0f}", f"{100 * share[0]:.4g}"]
     assert "no overlap" not in answer.out
     said = fusiform("analyse", scanned, "overlap").out
     assert "no overlap (-): no unit responds more to each of two categories" in said
     assert "--test rest" in said
-    summarised = _rows(scanned, *options[:4], fusiform)
-    assert [one["selective"] for one in found["shares"]] == [one.selective for one in summarised]
+    assert selective == [one.selective for one in _rows(scanned, *options[:4], fusiform)]
 
 
 def test_some_analyses_of_a_contrast(fusiform: Command, scanned: Path) -> None:
@@ -683,8 +681,10 @@ def test_a_scan_computes_a_null_in_the_same_pass(
     answer = fusiform("summary", "null.zarr", "--test", "rest", "--where", "p_null <= 0.05")
     assert "chance %" in answer.out
     assert "chance: the mean share selected under shuffled labels" in answer.out
-    (result,) = json.loads(fusiform("summary", "null.zarr", "--json", "--where", "t > 0").out)
-    assert all(0 < row["chance"] <= row["chance_95"] < 1 for row in result["rows"])
+    asked = ("summary", "null.zarr", "--format", "json", "--where", "t > 0")
+    rows = rows_of(fusiform(*asked).out)
+    assert rows
+    assert all(0 < row["chance"] <= row["chance_95"] < 1 for row in rows)
     refused = fusiform("scan", "resnet18", stimuli, "-o", "n.zarr", *SMALL, "--null", "-1")
     assert_refused(refused, "-1 shuffles")
 
@@ -696,9 +696,9 @@ def test_summary_says_when_one_fold_allows_no_replication(fusiform: Command, sti
         "out.zarr: the scan had --folds 1: replication and unbiased measures need two folds"
         in answer.out
     )
-    (result,) = json.loads(fusiform("summary", "out.zarr", "--json").out)
-    assert {row["replicated"] for row in result["rows"]} == {None}
-    assert {row["csi"] for row in result["rows"]} == {None}
+    rows = rows_of(fusiform("summary", "out.zarr", "--format", "json").out)
+    assert {row["replicated"] for row in rows} == {None}
+    assert {row["csi"] for row in rows} == {None}
     # An option that equals the default of a scan, but not this scan, is refused as any other.
     follow = ("record", "resnet18", stimuli, "--from", "out.zarr", "-o", "r.zarr", "--random", "1")
     assert_refused(fusiform(*follow, "--folds", "2"), "with folds 1, and 2 is asked for")
@@ -813,7 +813,7 @@ def test_mistakes_in_a_query_are_one_line(fusiform: Command, scanned: Path) -> N
     for stores in ((scanned,), (scanned, scanned), ("t > 1",)):
         assert_refused(fusiform("query", *stores), "stores and, last, a query")
     assert_refused(fusiform("query", scanned, "t > 1", "--top", "3", "--units"), "one table")
-    assert_refused(fusiform("query", scanned, "t > 1", "-o", "x.csv"), "choose --format")
+    assert_refused(fusiform("query", scanned, "t > 1", "-o", "x.txt"), "choose --format")
     assert_refused(fusiform("query", scanned, "t > 1", "--format", "npz"), "name one with --output")
     assert_refused(fusiform("query", "gone.zarr", "t > 1"), "no store at gone.zarr")
     assert_refused(fusiform("query", scanned, "t > 1", "--saved", "x"), "nothing is saved")
@@ -1009,10 +1009,11 @@ def test_non_finite_activations_poison_their_own_unit_only(
     rules = ("t > -1e9", "t > 0 or t <= 0", "top 100% by csi", "preferred")
     for name, rule in zip("abcd", rules, strict=True):
         saved = fusiform(
-            "select", "poisoned.zarr", "blobs", "--where", rule, "--save", name, "--json"
+            *("select", "poisoned.zarr", "blobs", "--where", rule, "--save", name),
+            *("--format", "json"),
         )
         assert saved.code == 0, saved.err
-        (row,) = json.loads(saved.out)[0]["rows"]
+        (row,) = rows_of(saved.out)
         assert row["nonfinite"] == 4
         masks = open_store("poisoned.zarr").tree()[f"layer/{name}"]
         for mask in ("selective", "selective_fold"):

@@ -719,10 +719,12 @@ def test_the_compare_command_shows_networks_side_by_side(
     assert "2 - 1" in out
     assert MEASURED["gini"] in out
     assert any(line.endswith("*") for line in out.splitlines())
-    code, out, _ = command(few.path, many.path, "--resamples", 50, "--json", "--measures", "share")
+    code, out, _ = command(
+        few.path, many.path, "--resamples", 50, "--format", "json", "--measures", "share"
+    )
     read = json.loads(out)
     assert code == 0
-    assert {one["measure"] for one in read["differences"]} == {"share"}
+    assert {one["quantity"] for one in read} == {"share", "share_difference"}
     code, out, _ = command(few.path, many.path, many.path, "--against", "previous",
                            "--resamples", 50, "--measures", "share")  # fmt: skip
     (line,) = (one for one in out.splitlines() if one.split()[:2] == ["late", "faces"])
@@ -746,5 +748,5 @@ def test_the_compare_command_shows_regions(
     code, out, _ = command(few.path, "--roi", path, "--each-layer")
     assert code == 0
     assert "early" in out
-    code, out, _ = command(few.path, "--roi", path, "--json")
-    assert len(json.loads(out)[0]["correlations"]) == 2 * 5 * 3
+    code, out, _ = command(few.path, "--roi", path, "--format", "json")
+    assert sum(one["quantity"] == "pearson" for one in json.loads(out)) == 2 * 5 * 3

@@ -138,11 +138,11 @@ def test_no_command_prints_or_stores_credentials(
     draws = ("--resamples", "5")
     commands: list[tuple[Any, ...]] = [
         ("info", a), ("info", a, "--json"), ("check", a), ("summary", a, b),
-        ("summary", a, "--json"),
+        ("summary", a, "--format", "json"), ("summary", a, "-o", "s.csv"),
         ("query", a, b, "t > 2", "--format", "csv", "-o", "q.csv"), ("query", a, b, "t > 2"),
-        ("query", a, b, "t > 2", "--format", "json"), ("select", a, "blobs", "--json"),
-        ("compare", a, b, *draws), ("compare", a, b, *draws, "--json"),
-        ("analyse", a, "shares", *draws, "--json"), ("responses", at("r.zarr"), "units"),
+        ("query", a, b, "t > 2", "--format", "json"), ("select", a, "blobs", "--format", "json"),
+        ("compare", a, b, *draws), ("compare", a, b, *draws, "-o", "c.csv"),
+        ("analyse", a, "shares", *draws, "-o", "a.csv"), ("responses", at("r.zarr"), "units"),
         ("merge", a, b, "-o", "m.zarr"), ("report", a, "-o", "x.html", "-q", *draws),
         ("record", "resnet18", stimuli, "--from", a, "--random", "3", "-o", "r.zarr"),
     ]  # fmt: skip

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from fusiform.commands.tables import excerpt_of, put_out
+from fusiform.commands.tables import PRINTED, excerpt_of, put_out
 from fusiform.engine.analyses.analyse import Analysis
 from fusiform.engine.analyses.consistency import Consistency
 from fusiform.engine.analyses.overlap import Overlap
 from fusiform.engine.analyses.shares import Share
 from fusiform.engine.analyses.tables import tables
 from fusiform.engine.excerpt import MOST_CONTRASTS, MOST_ROWS, at_steps, excerpt, leading, step_over
-from fusiform.engine.querying.table import Table
 from fusiform.engine.responses.answer import Answer
+from fusiform.engine.table import Table
 
 
 def of(layers: int, contrasts: int, **more: float) -> dict[tuple[str, str], float]:
@@ -89,7 +89,7 @@ def test_a_printed_table_has_leading_rows_and_says_how_many_there_are(
         (counts, 200, "... 40 of 5,000 contrasts (those that peak highest): --all shows all"),
         (units, 200, "... 200 of 10,000 rows: --all shows all, --format csv has all"),
     ):
-        put_out(iter([table]), "table", None, False, every)
+        put_out(iter([table]), PRINTED, every)
         lines = capsys.readouterr().out.splitlines()[2:]
         assert len(lines) == (len(table) if every else shown + 1)
         assert lines[-1].startswith(said) != every

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from fusiform.cli import app
 from fusiform.commands.fields import FORMS, VALUES, documented
 from fusiform.commands.notes import flagged
+from fusiform.commands.tables import Destination
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.recording.unit_request import UnitRequest
@@ -23,7 +24,7 @@ from fusiform.engine.spec import Design, Network, Resources, Stimuli
 
 from .fuzz.options import LINES, options
 
-NOUNS = (Network, Preprocessing, Stimuli, Design, Resources, UnitRequest, Criterion)
+NOUNS = (Network, Preprocessing, Stimuli, Design, Resources, UnitRequest, Criterion, Destination)
 ENGINE = sorted((Path(__file__).parents[1] / "engine").rglob("*.py"))
 _FLAG = re.compile(r"(?<![\w-])--[a-z]")
 

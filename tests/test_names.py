@@ -25,6 +25,7 @@ from fusiform.commands.notes import printable
 from fusiform.engine.store.store_reader import StoreReader
 
 from . import flat
+from .records import rows_of
 
 # Used as category folders and at the start of file names.
 NASTY = (
@@ -181,10 +182,9 @@ def test_every_displayed_name_is_accepted_as_a_contrast(
     assert code == 0, err
     (row,) = json.loads(out)
     assert row["contrast"] == name
-    code, out, err = run("select", "--json", "--", store.path, name)
+    code, out, err = run("select", "--format", "json", "--", store.path, name)
     assert code == 0, err
-    (found,) = json.loads(out)
-    assert [row["contrast"] for row in found["rows"]] == [name]
+    assert [row["contrast"] for row in rows_of(out)] == [name]
 
 
 def test_csv_and_json_keep_names_unchanged(run: Run, store: StoreReader) -> None:
@@ -195,11 +195,10 @@ def test_csv_and_json_keep_names_unchanged(run: Run, store: StoreReader) -> None
         code, out, _ = run("query", store.path, "t > -1e9", "--format", form)
         assert code == 0
         assert sorted(row["contrast"] for row in read(out)) == sorted(NASTY)
-    code, out, _ = run("summary", store.path, "--json")
+    code, out, _ = run("summary", store.path, "--format", "json")
     assert code == 0
     assert obeyed(out) == []
-    (found,) = json.loads(out)
-    assert sorted(row["contrast"] for row in found["rows"]) == sorted(NASTY)
+    assert sorted(row["contrast"] for row in rows_of(out)) == sorted(NASTY)
 
 
 def test_json_escapes_names_to_ascii(run: Run, store: StoreReader) -> None:

@@ -70,9 +70,10 @@ def test_repeated_and_joined_names_are_all_taken() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "summary a.zarr --json", "select a.zarr blobs --json", "analyse a.zarr shares --json",
-        "query a.zarr t>-1e9 --format json", "compare a.zarr b.zarr --resamples 5 --json",
-        "responses r.zarr tuning --json", "responses r.zarr units --json",
+        "summary a.zarr --format json", "select a.zarr blobs --format json",
+        "analyse a.zarr shares --format json", "query a.zarr t>-1e9 --format json",
+        "compare a.zarr b.zarr --resamples 5 --format json",
+        "responses r.zarr tuning --format json", "responses r.zarr units --format json",
     ],
 )  # fmt: skip
 def test_repeated_layers_are_all_in_the_answer(
@@ -96,12 +97,14 @@ def test_every_other_list_option_takes_all_repeated_names(
     assert {"layer", "contrast"} <= row.keys()
     (row, *_) = json.loads(run(*query, "--units", "--columns", "t", "--columns", "csi")[1])
     assert {"t", "csi"} <= row.keys()
-    compared = ("compare", "a.zarr", "b.zarr", "--resamples", "5", "--json")
+    compared = ("compare", "a.zarr", "b.zarr", "--resamples", "5", "--format", "json")
     out = json.loads(run(*compared, "--measures", "share", "--measures", "gini")[1])
-    assert {one["measure"] for one in out["differences"]} == {"share", "gini"}
-    analysed = ("analyse", "a.zarr", "shares", "--json", "--resamples", "5")
+    measured = {one["quantity"].removesuffix("_difference") for one in out}
+    assert measured == {"share", "gini"}
+    analysed = ("analyse", "a.zarr", "shares", "--format", "json", "--resamples", "5")
     out = json.loads(run(*analysed, "--against", "floc", "--against", "prince2024")[1])
-    assert len(out["agreement"]) == 2 * 3 * 3  # layers, categories, pairs of three criteria
+    agreed = [one for one in out if (one["analysis"], one["quantity"]) == ("agreement", "jaccard")]
+    assert len(agreed) == 2 * 3 * 3  # layers, categories, pairs of three criteria
     page = tmp_path / "page.html"
     assert run("report", "a.zarr", "-o", page, "--resamples", "5", "-q", *TWICE)[0] == 0
     block = re.search(r'id="findings">(.*?)</script>', page.read_text(encoding="utf-8"))
@@ -122,11 +125,16 @@ BEFORE_WORK = {
     "query a.zarr t>0 --units --format csv -o a.zarr": "is a folder: name a file",
     "query a.zarr t>0 --units --format parquet": "name one with --output",
     "query a.zarr t>0 --units --format npz": "name one with --output",
-    "query a.zarr t>0 -o x.csv": "choose --format",
-    "query a.zarr b.zarr t>0 --top 3 -o x.csv": "choose --format",
+    "query a.zarr t>0 -o x.txt": "choose --format",
+    "query a.zarr b.zarr t>0 --top 3 -o x": "choose --format",
+    "query a.zarr t>0 -o x.csv --format json": "got json for x.csv: leave out --format",
+    "summary a.zarr -o x.csv --format table": "a table is printed",
+    "select a.zarr blobs -o x.csv --format parquet": "end the file in .parquet",
+    "analyse a.zarr -o nodir/x.csv": "nodir is none: make it",
+    "compare a.zarr b.zarr --format parquet": "name one with --output",
+    "summary a.zarr --guard-formulas": "formulas are guarded in csv only",
     "responses r.zarr rdm -o nodir/x.npz": "nodir is none: make it",
-    "responses r.zarr rdm -o x.csv": "written to a .npz file",
-    "responses r.zarr auc -o x.npz": "leave it out",
+    "responses r.zarr auc -o x.txt": "choose --format",
     "select a.zarr blobs --save mine --layers nosuch": "no layer",
     "select a.zarr blobs --save bad/name": "letters, digits",
     "select a.zarr blobs --save mine --measures p_null": "--null 100",

@@ -25,9 +25,9 @@ from fusiform.engine.querying.block import Block
 from fusiform.engine.querying.formats import Format, write
 from fusiform.engine.querying.query import Query, top_of_all
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.querying.table import Table, joined
 from fusiform.engine.store.reader import map_ahead
 from fusiform.engine.store.store_reader import StoreReader
+from fusiform.engine.table import Table, joined
 
 from .made import CATEGORIES, LAYERS, fill
 

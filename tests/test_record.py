@@ -846,8 +846,8 @@ def test_every_question_to_a_recording_has_a_table_and_json(
     result = CliRunner().invoke(app, ["responses", recording, what])
     assert result.exit_code == 0, result.output
     assert "avgpool" in result.output
-    result = CliRunner().invoke(app, ["responses", recording, what, "--json"])
-    rows = json.loads(result.stdout)[what]
+    result = CliRunner().invoke(app, ["responses", recording, what, "--format", "json"])
+    rows = json.loads(result.stdout)
     assert rows
     assert rows[0]["layer"] == "layer4.1"
 

@@ -252,7 +252,7 @@ def test_record_command_and_report_know_the_scans_groups(
 
     run("scan", "resnet18", "stimuli", "-o", "s.zarr", "--layers", "avgpool", *groups, *options)
     run("record", "resnet18", "stimuli", "--from", "s.zarr", "--top", "2", "-o", "r.zarr", "-q")
-    best = json.loads(run("responses", "r.zarr", "best", "--json"))["best"]
+    best = json.loads(run("responses", "r.zarr", "best", "--format", "json"))
     assert {one["contrast"] for one in best} == {"beings", "places"}
     run("report", "s.zarr", "--recording", "r.zarr", "-o", "page.html", "--resamples", "5", "-q")
     assert "data:image" in Path("page.html").read_text(encoding="utf-8")

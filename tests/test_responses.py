@@ -540,8 +540,8 @@ def test_dissimilarities_note_nan_responses(own: Path) -> None:
     assert np.flatnonzero(np.isnan(one.auc)).tolist() == [3]
     (tuned,) = tuning(recording, ["head"])
     assert np.isnan(tuned.mean[0, 3])
-    table = answer(recording, "auc", layers=["head"])
-    assert json.loads(json.dumps(table.records()))[0]["auc"][3] is None
+    rows = answer(recording, "auc", layers=["head"]).frame().query("quantity == 'auc'")
+    assert set(rows[rows["value"].isna() & rows["fold"].isna()]["unit"]) == {3}
 
 
 def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
@@ -606,9 +606,9 @@ def test_any_damage_to_a_recording_is_refused_or_harmless(own: Path, seed: int) 
     for question in QUESTIONS:
         layers = ["*"] if question in ("units", "rdm", "layers") else ["conv", "head"]
         asked.append(
-            lambda question=question, layers=layers: json.dumps(
-                answer(fusiform.open_recording(own), question, layers=layers).records()
-            )
+            lambda question=question, layers=layers: answer(
+                fusiform.open_recording(own), question, layers=layers
+            ).frame()
         )
     refusals = []
     for ask in asked:

@@ -44,12 +44,17 @@ archive a.zarr -o a.zarr.zip
 check a.zarr.zip
 summary a.zarr
 analyse a.zarr --resamples 20
+analyse a.zarr --resamples 20 -o analysis.parquet
+summary a.zarr b.zarr -o summary.csv
 select a.zarr words --where csi>0 --save words
 query a.zarr t>0 --units --format csv -o query.csv
 query a.zarr.zip t>0 --units --format parquet -o query.parquet
 record resnet18 made --from a.zarr --top 5 -o recording.zarr --device cpu -q
 responses recording.zarr auc
+responses recording.zarr tuning -o tuning.csv
+responses recording.zarr rdm -o matrices.npz
 compare a.zarr b.zarr --resamples 20
+compare a.zarr b.zarr --resamples 20 -o compared.json
 report a.zarr b.zarr --recording recording.zarr --resamples 20 --figures figures -o report.html
 doctor -o .
 bench --parts kernels --units 10000 --batch-sizes 8 --repeats 1

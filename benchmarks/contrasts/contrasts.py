@@ -81,7 +81,7 @@ def main(arguments: Namespace) -> None:
 
 
 def _asked(options: tuple[str, ...]) -> Finished:
-    finished = run("select", "r50.zarr", *options, "--json")
+    finished = run("select", "r50.zarr", *options, "--format", "json")
     print(options, f"{finished.seconds:.1f} s", flush=True)
     return finished
 

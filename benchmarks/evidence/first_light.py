@@ -6,7 +6,6 @@ Needs the test data. Every number comes from the commands in the report.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import random
 import re
@@ -17,7 +16,7 @@ from typing import Any
 
 from fusiform.engine.bench.measure import run
 
-from ..shared import DOMAINS, RESNET18, RESNET50, heading, save, testdata
+from ..shared import DOMAINS, RESNET18, RESNET50, heading, save, summary_rows, testdata
 
 NETWORKS = [  # name, model, weights or seed of an untrained one
     ("ResNet-18, trained", "resnet18", RESNET18),
@@ -98,8 +97,8 @@ def _network(model: str, source: str | int, data: Path) -> tuple[list[dict[str, 
         store = f"{model}-untrained-{source}.zarr"
     _run("scan", model, "floc40.csv", "--root", str(data), *weights, *NULL, "-o", store)
     above_5 = ("--test", "rest", "--where", "t > 5")
-    share = json.loads(_run("summary", store, *above_5, "--json"))[0]["rows"]
-    each = json.loads(_run("summary", store, "--json"))[0]["rows"]
+    share = summary_rows(_run("summary", store, *above_5, "--format", "json"))
+    each = summary_rows(_run("summary", store, "--format", "json"))
     return share, [
         "```",
         f"fusiform scan {model} floc40.csv {options} {' '.join(NULL)} -o {store}",
@@ -122,7 +121,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     cells: dict[str, list[str]] = {}
     for row in rows:
         again = "-" if row["replicated"] is None else f"{100 * row['replicated']:.0f}"
-        head = [f"{row['units']:,}", f"{100 * row['dead'] / row['units']:.2f}"]
+        head = [f"{row['units']:,.0f}", f"{100 * row['dead'] / row['units']:.2f}"]
         cells.setdefault(row["layer"], head).append(f"{100 * row['share']:.2f} ({again})")
     head = ["layer", "units", "dead %", *DOMAINS]
     return [

@@ -5,14 +5,13 @@ Needs the test data.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from fusiform.engine.bench.measure import run
 
-from ..shared import DOMAINS, head, heading, link_images, row, save, scan, testdata
+from ..shared import DOMAINS, head, heading, link_images, row, save, scan, summary_rows, testdata
 
 NETWORK = "timm:vit_tiny_patch16_224"
 WEIGHTS = "vit_tiny_patch16_224_imagenet.safetensors"
@@ -54,8 +53,8 @@ def main() -> None:
             against = ("--test", "rest") if options else ()
             lines += ["", f"Against {name}:", "", *head("layer", "units", "each", *DOMAINS)]
             for (units, layer), store in zip(KINDS, stores, strict=True):
-                shown = run("summary", str(store), "--json", *against, *options).output
-                lines += _rows(units, layer, json.loads(shown)[0]["rows"])
+                shown = run("summary", str(store), "--format", "json", *against, *options).output
+                lines += _rows(units, layer, summary_rows(shown))
     save(__name__, lines)
 
 
@@ -65,7 +64,7 @@ def _rows(units: str, layer: str, rows: list[dict[str, Any]]) -> list[str]:
         own = {one["contrast"]: one for one in rows if one["layer"] == layer.format(depth)}
         cells = [_cell(own[domain]) for domain in DOMAINS]
         found.append(
-            row(layer.format(depth), units, f"{next(iter(own.values()))['units']:,}", *cells)
+            row(layer.format(depth), units, f"{next(iter(own.values()))['units']:,.0f}", *cells)
         )
     return found
 

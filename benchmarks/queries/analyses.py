@@ -31,10 +31,10 @@ def main(arguments: Namespace) -> None:
     asked: dict[str, list[_Asked]] = {name: [] for name in (*ANALYSES, "")}
     for _ in range(arguments.repeats):  # they take turns
         for name, taken in asked.items():
-            taken.append(_asked("analyse", trained, *filter(None, [name]), "--json"))
+            taken.append(_asked("analyse", trained, *filter(None, [name]), "--format", "json"))
             print(name or "all", f"{taken[-1].finished.seconds:.1f} s", flush=True)
-    outputs = asked[""][-1].finished.output, run("analyse", untrained, "--json").output
-    results = [json.loads(output) for output in outputs]
+    outputs = asked[""][-1].finished.output, run("analyse", untrained, "--format", "json").output
+    results = [_by_key(json.loads(output)) for output in outputs]
     lines = [*_head(arguments.repeats), *_costs(asked), *_said(results)]
     save(__name__, lines)
 
@@ -81,7 +81,7 @@ def _costs(asked: dict[str, list[_Asked]]) -> list[str]:
     return ["", "## What it costs", "", *head, *rows]
 
 
-def _said(results: list[Any]) -> list[str]:
+def _said(results: list[_Values]) -> list[str]:
     """Of every analysis the numbers of some layers, trained and untrained."""
     lines = [
         "", "## What it says", "",
@@ -90,43 +90,54 @@ def _said(results: list[Any]) -> list[str]:
         "selected on one fold, on the other. Response: its difference between preferred and other",
         "categories, in standard deviations of the layer. Reliability: Spearman's correlation",
         "between the dissimilarities of the two folds.", "",
-        "| layer | category | selective % | held-out CSI | maps with any % | Gini | Moran's I "
-        *head("response"),
+        *head("layer", "category", "selective %", "held-out CSI", "maps with any %", "Gini",
+              "Moran's I", "response"),
     ]  # fmt: skip
     for layer in LAYERS:
         for category in CATEGORIES:
-            cells = [_cells(_rows(result, layer, category)) for result in results]
+            cells = [_cells(result, layer, category) for result in results]
             both = " | ".join(f"{a}; {b}" for a, b in zip(*cells, strict=True))
             lines.append(f"| {layer} | {category} | {both} |")
     lines += ["", "| layer | reliability | CKA with the last layer |", "|---|---|---|"]
-    found = [result["consistency"] for result in results]
-    for index, layer in enumerate(found[0]["layers"]):
-        values = [[_decimal(one["rdms"][index]["reliability"]) for one in found],
-                  [_decimal(one["cka"][index][-1]) for one in found]]  # fmt: skip
-        lines.append(f"| {layer} | {' | '.join('; '.join(pair) for pair in values)} |")
+    layers = list(dict.fromkeys(key[1] for key in results[0]))
+    for layer in layers:
+        pairs = (("reliability", None), ("cka", layers[-1]))
+        values = [
+            "; ".join(
+                _decimal(one["consistency", layer, None, other, name]["value"]) for one in results
+            )
+            for name, other in pairs
+        ]
+        lines.append(f"| {layer} | {' | '.join(values)} |")
     return lines
 
 
-def _rows(result: Any, layer: str, contrast: str) -> dict[str, Any]:
-    return {
-        name: next(
-            row for row in result[name] if (row["layer"], row["contrast"]) == (layer, contrast)
-        )
-        for name in ("shares", "specificity", "spread", "localisation", "strength")
-    }
+# Records of an analysis by analysis, layer, contrast, other and quantity.
+_Values = dict[tuple[str | None, ...], dict[str, Any]]
 
 
-def _cells(rows: dict[str, Any]) -> list[str]:
-    share, csi, spread = rows["shares"], rows["specificity"], rows["spread"]
-    strength, random = rows["strength"], spread["random"] or {}
-    any_, gini = random.get("share_with_any", {}), random.get("gini", {})
+def _by_key(records: list[dict[str, Any]]) -> _Values:
+    names = ("analysis", "layer", "contrast", "other", "quantity")
+    return {tuple(one[name] for name in names): one for one in records}
+
+
+def _cells(result: _Values, layer: str, contrast: str) -> list[str]:
+    def of(analysis: str, quantity: str) -> dict[str, Any]:
+        return result[analysis, layer, contrast, None, quantity]
+
+    def by_chance(quantity: str, scale: float = 1) -> str:
+        chance = of("spread", f"{quantity}_chance")
+        return _within(of("spread", quantity)["value"], chance["low"], chance["high"], scale)
+
+    share, csi = of("shares", "share"), of("specificity", "csi_mean")
+    difference = of("strength", "difference")
     return [
-        _within(share["share"], share["low"], share["high"], 100),
-        _within(csi["mean"], csi["low"], csi["high"]),
-        _within(spread["share_with_any"], any_.get("low"), any_.get("high"), 100),
-        _within(spread["gini"], gini.get("low"), gini.get("high")),
-        _decimal(rows["localisation"]["moran_i"]),
-        _within(strength["difference"], strength["difference_low"], strength["difference_high"]),
+        _within(share["value"], share["low"], share["high"], 100),
+        _within(csi["value"], csi["low"], csi["high"]),
+        by_chance("share_with_any", 100),
+        by_chance("gini"),
+        _decimal(of("localisation", "moran_i")["value"]),
+        _within(difference["value"], difference["low"], difference["high"]),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..blocks import threads
 from ..contrasts.language.contrast import parse_contrasts
@@ -13,8 +13,10 @@ from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..contrasts.language.presets import preset
 from ..errors import UserError, nearest
 from ..limits import refuse_numbers, refuse_seed
+from ..results import Result
 from ..store.reader import map_ahead
 from ..store.store_reader import StoreReader
+from ..table import Table
 from ..values import listed
 from .agreement import Agreement, agreement
 from .census import Census, take_census
@@ -28,9 +30,12 @@ from .specificity import Specificity, specificity
 from .spread import Spread, spread
 from .strength import Strength, strength
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
-class Analysis:
+
+@dataclass(frozen=True, repr=False)
+class Analysis(Result):
     """The rows of every analysis of one store under one criterion.
 
     ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
@@ -60,6 +65,28 @@ class Analysis:
     agreement: tuple[Agreement, ...] = ()
     nameless: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+
+    more = "frame(), a row per value; frame('shares'), a row per layer and contrast"
+
+    def tables(self) -> Iterator[Table]:
+        """All values in long form, see :data:`.frames.COLUMNS`."""
+        from .frames import long
+
+        return long(self)
+
+    def frame(self, analysis: str | None = None) -> pandas.DataFrame:
+        """The values as a pandas DataFrame.
+
+        All of them, a row per value; or those of one analysis, a row per layer and contrast (of
+        ``consistency``, per two layers). ``docs/python.md`` describes the columns.
+
+        Raises
+        ------
+        UserError : there is no such analysis, or it was not requested
+        """
+        from .frames import wide
+
+        return super().frame() if analysis is None else wide(self, analysis).frame()
 
 
 ANALYSES: dict[str, str] = {

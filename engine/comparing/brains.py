@@ -16,9 +16,12 @@ from ..errors import UserError
 from ..limits import refuse_numbers, refuse_seed
 from ..responses.geometry import products
 from ..responses.recording import Recording
+from ..results import Result
 from ..store.root import kind_at
 from ..store.schema import RECORDING
 from ..store.store_reader import StoreReader
+from ..table import Table
+from . import frames
 from .correlations import BestLayer, Correlation, Floats, LayerCorrelation, Values, correlate
 from .populations import populations
 from .regions import Regions, in_order, read_regions
@@ -26,8 +29,8 @@ from .regions import Regions, in_order, read_regions
 RECORDED = "recorded units"
 
 
-@dataclass(frozen=True)
-class BrainComparison:
+@dataclass(frozen=True, repr=False)
+class BrainComparison(Result):
     """A network against the regions of a table.
 
     ``compared`` describes the values compared, ``orders`` is the number of permutations, ``chosen``
@@ -45,6 +48,10 @@ class BrainComparison:
     held_out: bool
     correlations: tuple[LayerCorrelation, ...]
     best_layers: tuple[BestLayer, ...]
+
+    def tables(self) -> Iterator[Table]:
+        """All values in long form, see :mod:`.frames`."""
+        return frames.correlations(self)
 
 
 def compare_regions(

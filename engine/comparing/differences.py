@@ -24,9 +24,12 @@ from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
 from ..layer import Layer
 from ..limits import refuse_numbers, refuse_seed
+from ..results import Result
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
+from ..table import Table
 from ..values import listed
+from . import frames
 from .pairing import MISMATCHES, Pairing, mismatches, pair_layers
 
 Floats = NDArray[np.float64]
@@ -106,8 +109,8 @@ class _Drawing:
         return self._drawn
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
     """Differences between networks.
 
     ``stores`` are their paths, in order, and ``provenance`` the attributes of each root;
@@ -124,6 +127,10 @@ class Comparison:
     seed: int
     warnings: tuple[str, ...]
     differences: tuple[Difference, ...]
+
+    def tables(self) -> Iterator[Table]:
+        """All values in long form, see :mod:`.frames`."""
+        return frames.differences(self)
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ..layer import Layer
+from ..results import Result, long_form
 from ..store.chunking import Slab
 from ..store.store_reader import StoreReader
+from ..table import Table, of_rows
 from .chance import chance
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
@@ -23,6 +25,11 @@ from .select import select_slabs
 from .slab import Selection
 
 _MEASURED = ("csi", "d_prime", "response")
+_NAMED = ("layer", "contrast")
+COLUMNS: dict[str, type] = {
+    "store": str, "criterion": str, "layer": str, "contrast": str, "fold": int, "quantity": str,
+    "value": float,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,13 +100,42 @@ class Row:
         return float(np.mean(known)) if known else None
 
 
+class Summary(Result, list[Row]):
+    """The rows of a summary; ``store`` is the path of its store, ``criterion`` in words."""
+
+    more = "frame(), a row per value; Store.frame(), a row per layer and contrast"
+
+    def __init__(self, rows: Iterable[Row], store: str, criterion: str) -> None:
+        super().__init__(rows)
+        self.store, self.criterion = store, criterion
+
+    def tables(self) -> Iterator[Table]:
+        """The values of every row, then those of each of its folds; see :data:`COLUMNS`."""
+        yield Table({}).arranged(COLUMNS)
+        if self:
+            averages = {
+                name: np.array([getattr(row, name) for row in self], np.float64)
+                for name in ("share", "replicated", *_MEASURED)
+            }
+            yield self._long(Table({**of_rows(self).stored, **averages}))
+        if folds := [(row, one) for row in self for one in row.held_out]:
+            named = {name: [getattr(row, name) for row, _ in folds] for name in _NAMED}
+            held_out = of_rows([one for _, one in folds])
+            fold = held_out["fold"].astype(np.int32)
+            yield self._long(Table({**named, **held_out.stored, "fold": fold}))
+
+    def _long(self, rows: Table) -> Table:
+        own = long_form(rows).without("low", "high").labelled("criterion", self.criterion)
+        return own.labelled("store", self.store).arranged(COLUMNS)
+
+
 def summary(
     store: StoreReader | Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
-) -> list[Row]:
-    """Summarise a store under a criterion, a row per layer and contrast.
+) -> Summary:
+    """Summarise a store under a criterion: a list with a row per layer and contrast.
 
     Parameters
     ----------
@@ -141,7 +177,7 @@ def summary(
                     None if shares is None else float(np.quantile(shares, 0.95, method="higher")),
                 )
             )
-    return rows
+    return Summary(rows, str(store.path), str(criterion))
 
 
 class _Counter:

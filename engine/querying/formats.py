@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -18,14 +18,37 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, explain_disk_errors, shortened
 from ..files import new_file, output_path
-from ..values import as_json
-from .table import NOWHERE, Column, Labels, Table, in_batches, is_index
+from ..table import NOWHERE, Column, Labels, Table, in_batches, is_index
+from ..values import Format, as_json
 
-Format = Literal["table", "csv", "json", "parquet", "npz"]
 # Characters that begin a formula in spreadsheets.
 _FORMULA = tuple("=+-@\t\r")
 # Bytes of a table that waits in memory to be written as npz.
 _IN_MEMORY = 64 * 2**20
+
+
+def format_of(form: Format | None, output: Path | None, guard_formulas: bool = False) -> Format:
+    """The format of an answer: as given, or by the ending of the output; else a table.
+
+    Raises
+    ------
+    UserError : the ending tells no format, or another one; see :func:`refuse_form`
+    """
+    ending = output.suffix.removeprefix(".").lower() if output else ""
+    told = next((one for one in _WRITERS if one == ending), None)
+    if form is None and output and told is None:
+        raise UserError(
+            f"the ending of a file tells its format: {', '.join(f'.{one}' for one in _WRITERS)}; "
+            f"got {output}: end it so, or choose `form`"
+        )
+    if told and form not in (None, "table", told):
+        raise UserError(
+            f"a file has the format that its ending tells; got {form} for {output}: leave out "
+            f"`form`, or end the file in .{form}"
+        )
+    own = form or told or "table"
+    refuse_form(own, output, guard_formulas)
+    return own
 
 
 def refuse_form(form: Format, output: Path | None, guard_formulas: bool = False) -> None:
@@ -79,8 +102,8 @@ def write(
 def _write_csv(tables: Iterable[Table], file: IO[Any], guarded: bool = False) -> int:
     """Write CSV of RFC 4180, with lines that end in LF.
 
-    Numbers are in their shortest form that reads as the same value. Texts are quoted if one of a
-    batch has to be.
+    Numbers are in their shortest form that reads as the same value; a missing one (NaN) is empty,
+    as R reads no "nan". Texts are quoted if one of a batch has to be.
     """
     import pyarrow
     from pyarrow import compute
@@ -97,7 +120,7 @@ def _write_csv(tables: Iterable[Table], file: IO[Any], guarded: bool = False) ->
             csv.writer(line, lineterminator="\r\n").writerow(map(shown, table.stored))
             put(line.getvalue().removesuffix("\r\n").encode() + b"\n")
             head = False
-        columns = [_as_arrow(_as_texts(values), shown) for values in table.stored.values()]
+        columns = [_as_arrow(_as_texts(own), shown, True) for own in table.stored.values()]
         texts = [one.dictionary for one in columns if pyarrow.types.is_dictionary(one.type)]
         special = (compute.any(compute.match_substring_regex(one, '[",\r\n]')) for one in texts)
         options = arrow_csv.WriteOptions(
@@ -129,22 +152,26 @@ def _guarded(text: str) -> str:
     return f"'{_encodable(text)}" if text.startswith(_FORMULA) else _encodable(text)
 
 
-def _as_arrow(values: Column, shown: Callable[[str], str] = _encodable) -> Any:
-    """A column as Arrow has it: texts as a dictionary, a missing index as null."""
+def _as_arrow(
+    values: Column, shown: Callable[[str], str] = _encodable, nan_is_null: bool = False
+) -> Any:
+    """A column as Arrow has it: texts as a dictionary, a missing text or index as null."""
     import pyarrow
 
     if isinstance(values, np.ndarray) and values.dtype == object:
         values = _labelled(values)
     if isinstance(values, Labels):
         texts = pyarrow.array(list(map(shown, values.texts)), pyarrow.string())
-        return pyarrow.DictionaryArray.from_arrays(pyarrow.array(values.index), texts)
-    return pyarrow.array(values, mask=values == NOWHERE if is_index(values) else None)
+        index = pyarrow.array(values.index, mask=values.index == NOWHERE)
+        return pyarrow.DictionaryArray.from_arrays(index, texts)
+    mask = values == NOWHERE if is_index(values) else None
+    return pyarrow.array(values, mask=mask, from_pandas=nan_is_null)
 
 
 def _labelled(texts: NDArray[Any]) -> Labels:
     places: dict[str, int] = {}
-    index = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)
-    return Labels(index, tuple(places))
+    index = [NOWHERE if one is None else places.setdefault(one, len(places)) for one in texts]
+    return Labels(np.array(index, np.int32), tuple(places))
 
 
 def _write_json(tables: Iterable[Table], file: IO[str]) -> int:
@@ -199,9 +226,10 @@ def _write_npz(tables: Iterable[Table], file: IO[bytes]) -> int:
             for name, values in table.stored.items():
                 if isinstance(values, Labels) or values.dtype == object:
                     own = values if isinstance(values, Labels) else _labelled(values)
-                    known, moved = places.setdefault(name, {}), np.zeros(len(own.texts), np.int32)
+                    texts = (*own.texts, "")  # the last is that of missing texts, whose index is -1
+                    known, moved = places.setdefault(name, {}), np.zeros(len(texts), np.int32)
                     for used in np.unique(own.index):
-                        moved[used] = known.setdefault(own.texts[used], len(known))
+                        moved[used] = known.setdefault(texts[used], len(known))
                     values = moved[own.index]
                 pieces.setdefault(name, []).append(_Piece(spool.tell(), len(values), values.dtype))
                 spool.write(np.ascontiguousarray(values).data)
@@ -230,7 +258,7 @@ def _write_pieces(
         member.write((values.astype(dtype) if known is None else known[values]).tobytes())
 
 
-_WRITERS: Mapping[str, Callable[[Iterable[Table], IO[Any]], int]] = {
+_WRITERS: Mapping[Format, Callable[[Iterable[Table], IO[Any]], int]] = {
     "csv": _write_csv,
     "json": _write_json,
     "parquet": _write_parquet,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layer import Layer
+from ..table import Column, Labels, Table
 from .search import Matches
-from .table import Column, Labels, Table
 
 # A group's names, and the values of a measure in it.
 Group = tuple[tuple[str, ...], NDArray[Any]]

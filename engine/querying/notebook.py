@@ -1,4 +1,4 @@
-"""HTML of stores and queries for notebooks; nothing is computed."""
+"""HTML of stores, recordings and queries for notebooks; nothing is computed."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from ..store.location import name_of
 from .info import facts, info_of
 
 if TYPE_CHECKING:
+    from ..store.reader import Reader
     from ..store.store_reader import StoreReader
 
 # Layers, or contrasts, listed at most.
 _MOST = 50
 
 
-def store_html(store: StoreReader) -> str:
-    """A store's metadata, with a collapsible list of layers."""
+def store_html(store: Reader, following: str = "") -> str:
+    """Metadata of a store or recording, with a collapsible list of layers.
+
+    ``following`` names what to ask next.
+    """
+    rows = [*facts(info_of(store)), *([("next", following)] if following else [])]
     units = sum(layer.units for layer in store.layers)
     return tag(
         "div",
         tag("strong", f"fusiform.{type(store).__name__}"),
         f" {name_of(store.path)}",
-        definitions(facts(info_of(store))),
+        definitions(rows),
         _layers(f"{len(store.layers):,} layers, {units:,} units", store.layers),
     )
 

@@ -31,6 +31,7 @@ from ..layer import Layer
 from ..limits import refuse_numbers
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
+from ..table import Table, joined
 from ..texts import in_bytes
 from ..values import listed
 from . import grouping
@@ -38,7 +39,6 @@ from .chunks import Part, coordinates, queried_contrasts, source_of
 from .grouping import Group, table_of
 from .rows import Rows
 from .search import MEANS, Matches, Search
-from .table import Table, joined
 
 if TYPE_CHECKING:
     import xarray

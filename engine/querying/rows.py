@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..layer import Layer
+from ..table import NOWHERE, Labels, Table
 from .chunks import QueriedContrast, Source
 from .search import MEANS, Matches
-from .table import NOWHERE, Labels, Table
 
 
 class Rows:

@@ -16,9 +16,9 @@ from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..layer import Layer
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
+from ..table import Table
 from .chunks import coordinates
 from .query import Query
-from .table import Table
 
 if TYPE_CHECKING:
     import pandas

@@ -1,15 +1,16 @@
-"""Questions to a recording by name, answered as records and as a table."""
+"""Questions to a recording by name, answered as a table for people and in long form."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from ..errors import UserError, nearest
 from ..excerpt import MOST_COLUMNS, MOST_ROWS, at_steps, excerpt, step_over
-from . import tables
+from ..results import Result
+from ..table import Table, of_rows
+from . import frames, tables
 from .ceiling import ceilings
 from .discrimination import Discrimination, discriminate
 from .driving import contrasts_of, driven
@@ -17,13 +18,13 @@ from .geometry import Distance, Similarity, agreement, geometry
 from .recording import Recording
 from .tuning import tuning
 
-QUESTIONS = ("units", "best", "auc", "tuning", "rdm", "ceiling", "layers")
+Parts = Callable[[], Iterator[Table]]
 _WORDS = frozenset(("layer", "contrast", "unit", "distance", "most", "chosen by"))
 
 
-@dataclass(frozen=True)
-class Answer:
-    """``head`` and ``lines`` of a table, and all ``records`` as plain JSON values.
+@dataclass(frozen=True, repr=False)
+class Answer(Result):
+    """``head`` and ``lines`` of a table, and all values in long form, made by ``parts``.
 
     Columns named in ``words`` hold text. Long tables are cut: those with a ``ranked`` column to the
     contrasts with its largest values; those with more than ``named`` columns, whose other columns
@@ -32,10 +33,14 @@ class Answer:
 
     head: list[str]
     lines: list[list[str]]
-    records: Callable[[], list[dict[str, Any]]]
+    parts: Parts
     words: frozenset[str] = _WORDS
     ranked: str = ""
     named: int = 0
+
+    def tables(self) -> Iterator[Table]:
+        """All values in long form, see :mod:`.frames`."""
+        return self.parts()
 
     def excerpt(self) -> tuple[list[str], list[list[str]], str]:
         """Head and lines of a table that fits on a page or a few, and what it leaves out."""
@@ -85,35 +90,83 @@ def answer(
     ------
     UserError : the question is unknown, or as raised by the function that answers it
     """
-    if question == "units":
-        rows = tables.layer_records(recording, layers)
-        return Answer(*tables.table_of_layers(rows), lambda: rows)
-    if question == "best":
-        best = driven(recording, contrasts, layers, units, images)
-        words = _WORDS | {"least"}
-        return Answer(*tables.best_table(best), lambda: [asdict(one) for one in best], words, "AUC")
-    if question == "auc":
-        named = contrasts_of(recording) if contrasts is None else contrasts
+    asked = _Asked(recording, contrasts, layers, units, images, sides, distance, similarity)
+    if question not in _ANSWERS:
+        raise UserError(f"questions to a recording are {', '.join(QUESTIONS)}; got {question!r}: "
+                        f"{nearest(question, QUESTIONS)}")  # fmt: skip
+    return _ANSWERS[question](asked)
 
-        def found() -> Iterator[Discrimination]:
-            return discriminate(recording, named, layers, sides)
 
-        # Units by contrasts are many: the table reads them as they come, and keeps none.
-        table = tables.auc_table(found(), recording.folds)
-        return Answer(*table, lambda: [tables.auc_record(one) for one in found()], ranked="largest")
-    if question == "tuning":
-        tuned = list(tuning(recording, layers))
-        table = tables.tuning_table(recording, tuned)
-        return Answer(*table, lambda: [tables.tuning_record(one) for one in tuned], named=3)
-    if question == "rdm":
-        distances = geometry(recording, layers, distance)
-        return Answer(*tables.geometry_table(distances), lambda: [asdict(one) for one in distances])
-    if question == "ceiling":
-        reliable = ceilings(recording, layers, distance)
-        return Answer(*tables.ceiling_table(reliable), lambda: [asdict(one) for one in reliable])
-    if question == "layers":
-        similar = agreement(recording, layers, similarity, distance)
-        table = tables.agreement_table(similar)
-        return Answer(*table, lambda: [asdict(one) for one in similar], named=1)
-    raise UserError(f"questions to a recording are {', '.join(QUESTIONS)}; got {question!r}: "
-                    f"{nearest(question, QUESTIONS)}")  # fmt: skip
+@dataclass(frozen=True)
+class _Asked:
+    """The parameters of :func:`answer`."""
+
+    recording: Recording
+    contrasts: str | Sequence[str] | None
+    layers: str | Sequence[str]
+    units: int
+    images: int
+    sides: int
+    distance: Distance
+    similarity: Similarity
+
+    def long(self, make: Callable[[], Iterable[Table]], *names: str) -> Parts:
+        """The tables that ``make`` returns, in long form; ``names`` are columns beside layers."""
+        return lambda: frames.in_long_form(self.recording, make(), ("layer", *names))
+
+
+def _units(asked: _Asked) -> Answer:
+    rows = tables.layer_records(asked.recording, asked.layers)
+    long = asked.long(lambda: frames.counted(rows), "choice")
+    return Answer(*tables.table_of_layers(rows), long)
+
+
+def _best(asked: _Asked) -> Answer:
+    recording = asked.recording
+    best = driven(recording, asked.contrasts, asked.layers, asked.units, asked.images)
+    names = ("contrast", "unit", "fold", "rank", "stimulus", "row", "category")
+    long = asked.long(lambda: frames.driving(recording, best), *names)
+    return Answer(*tables.best_table(best), long, _WORDS | {"least"}, "AUC")
+
+
+def _auc(asked: _Asked) -> Answer:
+    recording = asked.recording
+    named = contrasts_of(recording) if asked.contrasts is None else asked.contrasts
+
+    def found() -> Iterator[Discrimination]:
+        return discriminate(recording, named, asked.layers, asked.sides)
+
+    # Units by contrasts are many: the table reads them as they come, and keeps none.
+    table = tables.auc_table(found(), recording.folds)
+    long = asked.long(lambda: frames.discriminated(recording, found()), "contrast", "unit", "fold")
+    return Answer(*table, long, ranked="largest")
+
+
+def _tuning(asked: _Asked) -> Answer:
+    found = list(tuning(asked.recording, asked.layers))
+    table = tables.tuning_table(asked.recording, found)
+    long = asked.long(lambda: frames.tuned(asked.recording, found), "unit", "category", "fold")
+    return Answer(*table, long, named=3)
+
+
+def _rdm(asked: _Asked) -> Answer:
+    found = geometry(asked.recording, asked.layers, asked.distance)
+    return Answer(*tables.geometry_table(found), asked.long(lambda: [of_rows(found)], "distance"))
+
+
+def _ceiling(asked: _Asked) -> Answer:
+    found = ceilings(asked.recording, asked.layers, asked.distance)
+    return Answer(*tables.ceiling_table(found), asked.long(lambda: [of_rows(found)], "distance"))
+
+
+def _layers(asked: _Asked) -> Answer:
+    found = agreement(asked.recording, asked.layers, asked.similarity, asked.distance)
+    long = asked.long(lambda: [frames.agreeing(found, asked.similarity)], "other")
+    return Answer(*tables.agreement_table(found), long, named=1)
+
+
+_ANSWERS: dict[str, Callable[[_Asked], Answer]] = {
+    "units": _units, "best": _best, "auc": _auc, "tuning": _tuning, "rdm": _rdm,
+    "ceiling": _ceiling, "layers": _layers,
+}  # fmt: skip
+QUESTIONS = tuple(_ANSWERS)

@@ -16,7 +16,10 @@ from ..store.reader import require_complete
 from ..store.recording_reader import RecordingReader
 
 if TYPE_CHECKING:
+    import anndata
     import dask.array
+    import pandas
+    import xarray
 
 
 class Recording(RecordingReader):
@@ -27,6 +30,59 @@ class Recording(RecordingReader):
     Rows are stimuli in the order shown: by category, then fold; stimuli that could not be shown
     come last, with NaN responses.
     """
+
+    def _repr_html_(self) -> str:
+        from ..querying.notebook import store_html
+
+        return store_html(self, "frame(), to_xarray(), to_anndata(), unit(layer, unit)")
+
+    def frame(self, layers: str | Sequence[str] = "*") -> pandas.DataFrame:
+        """Responses as a pandas DataFrame: a row per stimulus, a column per unit.
+
+        Rows are indexed by ``stimulus`` (path), ``category`` and ``fold``; columns by ``layer``,
+        ``unit`` (its index in the flattened layer), and its index along each dimension.
+
+        Raises
+        ------
+        UserError : a layer is unknown or was projected; the responses do not fit in memory
+        """
+        from .conversion import to_frame
+
+        return to_frame(self, layers)
+
+    def to_xarray(self, layers: str | Sequence[str] = "*") -> xarray.Dataset:
+        """Lazy ``response [stimulus, unit]`` and ``chosen [choice, unit]``, with coordinates.
+
+        Those of a stimulus are ``stimulus`` (path), ``category``, ``fold`` and ``shown``; those of
+        a unit are ``layer``, ``unit`` (its index in the flattened layer), and its index along each
+        dimension: ``channel``, ``y``, ``x``, ..., NaN if its layer lacks one. ``choice`` names how
+        units were chosen.
+
+        Raises
+        ------
+        UserError : a layer is unknown or was projected
+        """
+        from .conversion import to_xarray
+
+        return to_xarray(self, layers)
+
+    def to_anndata(self, layers: str | Sequence[str] = "*") -> anndata.AnnData:
+        """Responses as AnnData: stimuli are ``obs``, units ``var``, as in :meth:`to_xarray`.
+
+        ``varm["chosen"] [unit, choice]`` marks the units of each of ``uns["choices"]``.
+
+        Raises
+        ------
+        UserError : anndata is missing; see also :meth:`frame`
+        """
+        from .conversion import to_anndata
+
+        return to_anndata(self, layers)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of any layer."""
+        return tuple(dict.fromkeys(dim for layer in self.layers for dim in layer.dims))
 
     def responses(self, layer: str) -> dask.array.Array:
         """A layer's responses ``[stimulus, unit]``, float32, as a lazy dask array.

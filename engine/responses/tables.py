@@ -1,4 +1,4 @@
-"""Answers of a recording as records for JSON, and as tables for people."""
+"""Answers of a recording as tables for people: the columns that fit on a line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.pvalues import adjusted
-from ..values import in_json
 from .ceiling import Ceiling
 from .discrimination import Discrimination
 from .driving import Driven
@@ -54,12 +53,6 @@ def table_of_layers(rows: Sequence[dict[str, Any]]) -> Table:
         ]
         for row in rows
     ]
-
-
-def auc_record(one: Discrimination) -> dict[str, Any]:
-    """A layer and contrast, unit by unit, as plain JSON values."""
-    record: dict[str, Any] = in_json({**vars(one), "q": adjusted(one.p, "bh")})
-    return record
 
 
 def auc_table(found: Iterable[Discrimination], folds: int) -> Table:
@@ -110,12 +103,6 @@ def _least(one: Driven) -> str:
     if one.lowest > len(one.least):
         return f"{one.lowest} stimuli at {one.least[0].response:.3g}"
     return ", ".join(image.category for image in one.least)
-
-
-def tuning_record(one: Tuning) -> dict[str, Any]:
-    """A layer's tuning curves, unit by unit, as plain JSON values."""
-    record: dict[str, Any] = in_json(vars(one))
-    return record
 
 
 def tuning_table(recording: Recording, found: Sequence[Tuning]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas
 
-# The index along a dimension that a layer lacks.
+# The index along a dimension that a layer lacks, or of a text that is missing.
 NOWHERE = -1
 # Bytes of the tables that are joined before they are written.
 _BATCH = 16 * 2**20
@@ -20,14 +20,14 @@ _BATCH = 16 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """A column of texts that repeat: the texts, and the index of each row's."""
+    """A column of texts that repeat: the texts, and the index of each row's; -1 if missing."""
 
     index: NDArray[np.int32]
     texts: tuple[str, ...]
 
     def array(self) -> NDArray[Any]:
-        """The text of every row."""
-        return np.array(self.texts, object)[self.index]
+        """The text of every row; None where it is missing."""
+        return np.array([*self.texts, None], object)[self.index]
 
 
 Column = NDArray[Any] | Labels
@@ -44,6 +44,20 @@ class Table:
             name: values if isinstance(values, np.ndarray | Labels) else _column(values)
             for name, values in columns.items()
         }
+
+    @classmethod
+    def of(cls, rows: Sequence[Any]) -> Table:
+        """Dataclass instances as a table: a column per field that is a text or a number."""
+        columns: dict[str, Any] = {}
+        for field in fields(rows[0]) if rows else ():
+            values = [getattr(row, field.name) for row in rows]
+            known = [value for value in values if value is not None]
+            if all(isinstance(value, str) for value in known) and known:
+                columns[field.name] = np.array(values, object)
+            elif all(isinstance(value, bool | int | float) for value in known):
+                whole = len(known) == len(values)
+                columns[field.name] = np.array(values, None if whole else np.float64)
+        return cls(columns)
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -82,6 +96,28 @@ class Table:
         """The table behind a first column of one text."""
         return Table({name: Labels(np.zeros(len(self), np.int32), (text,)), **self.stored})
 
+    def without(self, *names: str) -> Table:
+        """The table without some columns."""
+        return Table({name: own for name, own in self.stored.items() if name not in names})
+
+    def arranged(self, columns: Mapping[str, type]) -> Table:
+        """These ``columns``, in order: name -> ``str``, ``int`` (an index) or ``float``.
+
+        One that the table lacks has missing values.
+
+        Raises
+        ------
+        KeyError : the table has a column that is none of these
+        """
+        if others := self.stored.keys() - columns.keys():
+            raise KeyError(f"columns that would be lost: {', '.join(sorted(others))}")
+        return Table(
+            {
+                name: self.stored[name] if name in self.stored else _missing(kind, len(self))
+                for name, kind in columns.items()
+            }
+        )
+
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Rows of plain Python values; None where a value is missing."""
         yield from zip(*map(_plain, self.columns.values()), strict=True)
@@ -96,6 +132,17 @@ class Table:
                 for name, values in self.columns.items()
             }
         )
+
+
+def of_rows(rows: Sequence[Any]) -> Table:
+    """Dataclass instances as a table: a column per field that is a text or a number, or None."""
+    columns: dict[str, Any] = {}
+    for field in fields(rows[0]) if rows else ():
+        kind, *may_be_none = str(field.type).split(" | ")
+        if kind in ("str", "bool", "int", "float"):
+            dtype = object if kind == "str" else np.float64 if may_be_none else kind
+            columns[field.name] = np.array([getattr(row, field.name) for row in rows], dtype)
+    return Table(columns)
 
 
 def joined(tables: Sequence[Table]) -> Table:
@@ -128,13 +175,22 @@ def is_index(values: Column) -> bool:
     return isinstance(values, np.ndarray) and values.dtype == np.int32
 
 
+def _missing(kind: type, rows: int) -> Column:
+    """A column without values."""
+    nothing = np.full(rows, NOWHERE, np.int32)
+    if kind is str:
+        return Labels(nothing, ())
+    return nothing if kind is int else np.full(rows, np.nan)
+
+
 def _joined(name: str, tables: Sequence[Table]) -> Column:
     own = [table.stored[name] for table in tables if name in table.stored]
     labels = [part for part in own if isinstance(part, Labels)]
     if len(labels) == len(tables) and all(part.texts is labels[0].texts for part in labels):
         return Labels(np.concatenate([part.index for part in labels]), labels[0].texts)
     known = array_of(own[0])
-    missing = np.array([NOWHERE if known.dtype.kind == "i" else np.nan]).astype(known.dtype)
+    nothing = {"i": NOWHERE, "O": None}.get(known.dtype.kind, np.nan)
+    missing = np.array([nothing], known.dtype)
     return np.concatenate(
         [
             array_of(table.stored[name])
