@@ -505,10 +505,13 @@ def test_summary_is_a_table_for_people(fusiform: Command, scanned: Path) -> None
     assert answer.err == ""
     assert f"{scanned}: torchvision:resnet18 (untrained, seed 0)\n" in answer.out
     assert "selective: Welch t against each baseline category; t > 3\n" in answer.out
-    rows = [line.split() for line in answer.out.splitlines()]
-    assert ["avgpool", "blobs", "512"] in [row[:3] for row in rows]
-    assert ["layer4.1", "blobs", "2,048"] in [row[:3] for row in rows]
-    assert ["stripes", "512"] in [row[:2] for row in rows]
+    head, _, *rows = (line.split() for line in answer.out.splitlines()[3:])
+    assert head[:4] == ["layer", "category", "%", "CSI"]
+    assert {(row[0], row[1], row[-3]) for row in rows if len(row) == len(head)} == {
+        ("avgpool", "blobs", "512"),
+        ("layer4.1", "blobs", "2,048"),
+    }
+    assert ["stripes", "512"] in [[row[0], row[-3]] for row in rows if len(row) == len(head) - 1]
     assert "replicated, CSI, d', response: of the units selected on one fold" in answer.out
 
 
@@ -580,7 +583,8 @@ def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Pat
     assert np.array(found["consistency"]["cka"]).shape == (2, 2)
     first = found["shares"][0]
     row = next(line.split() for line in lines if line.startswith("layer4.1  blobs"))
-    assert row[2:5] == ["2,048", f"{first['selective']:,}", f"{100 * first['share']:.4g}"]
+    assert row[2] == f"{100 * first['share']:.4g}"
+    assert row[6:8] == [f"{first['selective']:,}", "2,048"]
     summarised = _rows(scanned, *options[:4], fusiform)
     assert [one["selective"] for one in found["shares"]] == [one.selective for one in summarised]
 
@@ -692,7 +696,7 @@ def test_layers_is_a_table_for_people(fusiform: Command) -> None:
     rows = [line.split("  ") for line in answer.out.splitlines()]
     (block,) = [[cell.strip() for cell in row if cell] for row in rows if row[0] == "layer1.0"]
     assert block == [
-        "layer1.0", "BasicBlock", "64 x 16 x 16 (channel, y, x)", "16,384", "320 KiB", "default",
+        "layer1.0", "default", "16,384", "64 x 16 x 16", "channel, y, x", "BasicBlock", "320 KiB",
     ]  # fmt: skip
     assert "--layers blocks (the default): 10 layers" in answer.out
     assert "not recordable: layer1.0.relu is called 2 times in a forward pass" in answer.out
@@ -714,11 +718,12 @@ def test_a_query_counts_and_shows_units(fusiform: Command, scanned: Path) -> Non
     store = open_store(scanned)
     answer = fusiform("query", scanned, "blobs: t > 2 and csi > 0.01", "--layers", "layer4.*")
     head, _, row = answer.out.splitlines()
-    assert head.split() == ["layer", "contrast", "matching", "units", "share"]
+    assert head.split() == ["layer", "contrast", "matching", "%", "units"]
     layer = store.layer("layer4.1")
     t, csi = store.read(layer, "t")[0], store.read(layer, "csi")[0]
     matching = int(((t > 2) & (csi > 0.01)).sum())
-    assert row.split()[:4] == ["layer4.1", "blobs", f"{matching:,}", f"{layer.units:,}"]
+    share = f"{100 * matching / layer.units:.4g}"
+    assert row.split() == ["layer4.1", "blobs", f"{matching:,}", share, f"{layer.units:,}"]
     answer = fusiform("query", scanned, "blobs: t > 2", "--top", "3", "--layers", "layer4.1")
     assert answer.out.splitlines()[0].split() == [
         "layer", "contrast", "channel", "y", "x", "t", "t_each", "q_each", "csi", "d_prime",

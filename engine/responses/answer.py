@@ -18,7 +18,7 @@ from .recording import Recording
 from .tuning import tuning
 
 QUESTIONS = ("units", "best", "auc", "tuning", "rdm", "ceiling", "layers")
-_WORDS = frozenset(("layer", "contrast", "unit", "distance", "most", "chosen by"))
+_WORDS = frozenset(("layer", "contrast", "distance", "most", "chosen by"))
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def answer(
         return Answer(*tables.table_of_layers(rows), lambda: rows)
     if question == "best":
         best = driven(recording, contrasts, layers, units, images)
-        words = _WORDS | {"least"}
-        return Answer(*tables.best_table(best), lambda: [asdict(one) for one in best], words, "AUC")
+        table, words = tables.best_table(recording, best), _WORDS | {"least"}
+        return Answer(*table, lambda: [asdict(one) for one in best], words, "AUC")
     if question == "auc":
         named = contrasts_of(recording) if contrasts is None else contrasts
 
