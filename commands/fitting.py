@@ -87,6 +87,7 @@ def fit(
     wrapped: Collection[int],
     width: int | None,
     together: int = 1,
+    kept: int = 0,
 ) -> Fitted:
     """Fit a table, its first row the headings, into a width.
 
@@ -95,8 +96,8 @@ def fit(
     right : columns of numbers, which are never shortened
     wrapped : columns of texts that may take several lines
     together : the columns after the names are dropped in groups of this many
-
-    The names, which are the columns before the first number, and one group are always kept.
+    kept : the number of columns that are always kept; by default the names, which stand before the
+        first number, and one group
     """
     columns = [list(cells) for cells in zip(*table, strict=True)]
     whole = [max(map(len, cells)) for cells in columns]
@@ -108,10 +109,10 @@ def fit(
         else _least_of_names(cells, width // 3)
         for place, cells in enumerate(columns)
     ]  # fmt: skip
-    names = _names(len(columns), right)
+    needed = kept or _names(len(columns), right) + together
     kept = len(columns)
-    while kept > names + together and _line(least[:kept]) > width:
-        kept = max(kept - together, names + together)
+    while kept > needed and _line(least[:kept]) > width:
+        kept = max(kept - together, needed)
     widths = _grown(_shrunk(least[:kept], right, width), whole, width)
     shortened = any(widths[place] < whole[place] for place in range(kept) if place not in wrapped)
     fitted = [

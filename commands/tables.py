@@ -42,13 +42,14 @@ def print_table(
     right: Collection[int],
     wrapped: Collection[int] = (),
     together: int = 1,
+    kept: int = 0,
 ) -> None:
     """A table that fits the terminal, and a line that names what does not; see :func:`.fit`.
 
     Columns stand in the order of their importance; those in ``right`` are right-aligned.
     """
     table = [[printable(cell) for cell in row] for row in [head, *rows]]
-    found = fitting.fit(table, right, wrapped, fitting.width_of(sys.stdout), together)
+    found = fitting.fit(table, right, wrapped, fitting.width_of(sys.stdout), together, kept)
     head, *rows = (list(row) for row in zip(*found.columns, strict=True))
     for row in [head, ["-" * width for width in found.widths], *rows]:
         _print_row(row, found.widths, right, wrapped)
@@ -152,6 +153,7 @@ def put_out(
     the ``layers``; files have fractions, and every position.
     """
     from fusiform.engine.querying.formats import write
+    from fusiform.engine.querying.table import is_index
 
     if form != "table":
         written = write(tables, form, output, sys.stdout, guard_formulas)
@@ -165,7 +167,9 @@ def put_out(
     head, cells = _as_printed(table, layers)
     numbers = {name for name, values in table.columns.items() if values.dtype.kind in "fi"}
     right = {place for place, name in enumerate(head) if name in numbers or name == "%"}
-    print_table(head, cells, right)
+    measures = [head.index(name) for name, own in table.stored.items()
+                if name in head and name in numbers and not is_index(own)]  # fmt: skip
+    print_table(head, cells, right, kept=min(measures, default=0) + 1)
     print_rest(said, "--all shows all, --format csv has all")
 
 

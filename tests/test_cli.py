@@ -507,11 +507,9 @@ def test_summary_is_a_table_for_people(fusiform: Command, scanned: Path) -> None
     assert "selective: Welch t against each baseline category; t > 3\n" in answer.out
     head, _, *rows = (line.split() for line in answer.out.splitlines()[3:])
     assert head[:4] == ["layer", "category", "%", "CSI"]
-    assert {(row[0], row[1], row[-3]) for row in rows if len(row) == len(head)} == {
-        ("avgpool", "blobs", "512"),
-        ("layer4.1", "blobs", "2,048"),
-    }
-    assert ["stripes", "512"] in [[row[0], row[-3]] for row in rows if len(row) == len(head) - 1]
+    assert ["avgpool", "blobs", "512"] in [[*row[:2], row[-3]] for row in rows if len(row) == 10]
+    assert ["layer4.1", "blobs", "2,048"] in [[*row[:2], row[-3]] for row in rows if len(row) == 10]
+    assert ["stripes", "512"] in [[row[0], row[-3]] for row in rows if len(row) == 9]
     assert "replicated, CSI, d', response: of the units selected on one fold" in answer.out
 
 

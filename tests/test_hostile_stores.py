@@ -576,7 +576,7 @@ def test_info_prints_no_control_characters(
     printed = info(capsys, monkeypatch, str(own))
     assert all(line.isprintable() for line in printed.splitlines())
     assert r"\x1b[2J\x1b]0;owned\x07 (none)" in printed
-    assert "status:          not complete: the scan that fills it has not finished" in printed
+    assert "status:         not complete: the scan that fills it has not finished" in printed
     assert info(capsys, monkeypatch, str(own), "--json").isascii()
     (own / "zarr.json").write_text("[" * 100_000)
     (line,) = info(capsys, monkeypatch, str(own)).splitlines()

@@ -42,7 +42,7 @@ check a.zarr b.zarr c.zarr merged.zarr
 info a.zarr
 archive a.zarr -o a.zarr.zip
 check a.zarr.zip
-summary a.zarr
+summary a.zarr --wide
 analyse a.zarr --resamples 20
 select a.zarr words --where csi>0 --save words
 query a.zarr t>0 --units --format csv -o query.csv

@@ -8,16 +8,19 @@ import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
-from fusiform.commands import demo
+from fusiform.commands import demo, notes
 from fusiform.commands.fitting import fit, shorten, width_as, width_of, wrap
 from fusiform.engine.bench.measure import Measurement
 from fusiform.engine.doctor.checks import Finding
+from fusiform.engine.errors import UserError
 
 from . import flat
 from .fuzz.options import LINES
@@ -67,8 +70,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     f"select {A}|{CONTRAST}": ("layer", "contrast", "%", "CSI"),
     f"query {A}|t > 0": ("layer", "contrast", "matching", "%"),
     f"query {A} {B}|t > 0": ("store", "layer", "contrast", "matching"),
-    f"query {A}|t > 0|--top 9": ("layer", "contrast", "channel"),
-    f"query {A} {B}|t > 0|--units": ("store", "layer", "contrast", "channel"),
+    f"query {A}|t > 0|--top 9": ("layer", "contrast", "channel", "t"),
+    f"query {A} {B}|t > 0|--units": ("store", "layer", "contrast", "channel", "t"),
     f"query {A}|t > 0|--quantiles csi": ("layer", "contrast", "units"),
     f"query {A}|t > 0|--histogram csi": ("layer", "contrast", "from"),
     f"responses {R}": ("layer", "units"),
@@ -219,18 +222,49 @@ def test_the_demo_ends_in_lines_that_fit(
     assert any(line.startswith("layer ") for line in lines)
 
 
+def test_notes_and_errors_break_at_words_and_carets_stay(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    notes.note("a note of many words " * 9)
+    query = f"{CATEGORIES[0]}: t > 1 and csi > 2 and {'t > 1 and ' * 5}nothing > 3"
+    with pytest.raises(UserError) as refused:
+        fusiform.open_store(A).query(query)
+    notes.say("a mistake of many words " * 9, *refused.value.lines[1:])
+    *wrapped, text, caret = capsys.readouterr().err.splitlines()
+    assert max(map(len, wrapped)) <= 60
+    assert len(wrapped) > 6
+    assert query in text
+    assert caret.strip() == "^"
+
+
 # Help
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("command", ["", "stimuli", *LINES])
-def test_help_fits_and_is_whole(command: str, width: int) -> None:
-    text = printed(f"{command} --help", width)
+def test_help_fits_and_is_whole(
+    command: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    app([*command.split(), "--help"], standalone_mode=False)
+    text = capsys.readouterr().out
     longest = max(map(len, text.splitlines()))
-    assert longest <= width
-    assert "..." not in re.sub(r"\.\.\.\]|\]\.\.\.|STORE\.\.\.|,\.\.\.|\}\.\.\.|\.\.\.$", "", text)
+    assert longest <= min(width, 120)
+    assert longest > 0.75 * min(width, 80)
     if command == "scan":
         assert longest > 0.9 * min(width, 120)
+    if command in ("", "stimuli"):
+        said = unnamed(text)
+        assert "..." not in said.replace("[ARGS]...", "")
+        for one in app_commands(command):
+            assert one.help.partition("\n")[0].rstrip(".") in said
+
+
+def app_commands(group: str) -> list[Any]:
+    """The commands of the program, or of one of its groups."""
+    found: Any = typer.main.get_command(app)
+    return list((found.commands[group] if group else found).commands.values())
 
 
 # The parts
