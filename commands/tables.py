@@ -107,7 +107,7 @@ def print_titled(table: Printed) -> None:
 
 
 def print_answer(found: Answer, every: bool) -> None:
-    """What a recording answers: every line, or an excerpt; images take several lines."""
+    """An answer of a recording: every line, or an excerpt; images take several lines."""
     head, lines, said = (found.head, found.lines, "") if every else found.excerpt()
     right = {place for place, name in enumerate(head) if name not in found.words}
     images = {place for place, name in enumerate(head) if name in _IMAGES}
