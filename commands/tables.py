@@ -64,6 +64,7 @@ def description_of(layer: Layer) -> list[str]:
 
 def fits(table: Sequence[Sequence[str]], right: Collection[int], together: int) -> bool:
     """Whether all columns of a table, its first row the headings, fit the terminal."""
+    table = [[printable(cell) for cell in row] for row in table]
     width = fitting.width_of(sys.stdout)
     return not fitting.fit(table, right, (), width, together).left_out
 
