@@ -353,6 +353,10 @@ def _print_analysis(analysis: Analysis, every: bool) -> None:
         said = shortened(analysis.nameless)
         print()
         put(f"no names of all dimensions, and so no maps of {said}: scan with --dims")
+    if any(row.exclusive for row in analysis.overlap):
+        print()
+        put("no overlap (-): no unit responds more to each of two categories than to the other")
+        put("with the baseline pooled a unit can be selective for both: --test rest")
     if analysis.folds == 1:
         said = "no held-out stimuli: no specificity, strength or confusion"
         print()

@@ -40,12 +40,14 @@ class Of:
     given : the dataclass; the command then gets a dict of the fields that were given
     panel : the heading in the help; by default the name of the dataclass
     defaults : show the defaults of the dataclass, although they are not passed
+    optional : fields without a default that may be left out where the command gets a dict
     """
 
     only: tuple[str, ...] = ()
     given: type | None = None
     panel: str = ""
     defaults: bool = False
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ _JOINED = " Joined by commas; repeatable."
 FORMS: dict[str, Form] = {
     "model": Form(str, metavar="MODEL", argument=True),
     "source": Form(Path, metavar="STIMULI", argument=True),
-    "groups": Form(list[str], "--group", "CATEGORY=FOLDER,...", parsing.groups),
+    "groups": Form(list[str], metavar="CATEGORY=FOLDER,...", also=" The option is repeatable."),
     "root": Form(Path, metavar="PATH"),
     "commit_every": Form(metavar="SECONDS"),
     "on_error": Form(Literal[*ON_ERROR]),
@@ -200,7 +202,7 @@ class _Value:
         return f"  [default: {one.default}]" if self.of.defaults and one.default else ""
 
     def _default(self, one: Field[Any]) -> Any:
-        if self.of.given and one.default is not MISSING:
+        if self.of.given and (one.default is not MISSING or one.name in self.of.optional):
             return None
         if is_dataclass(self.default):
             return getattr(self.default, one.name)

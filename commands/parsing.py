@@ -1,8 +1,7 @@
-"""Texts of options as values: joined names, numbers, groups, dimensions."""
+"""Texts of options as values: joined names, numbers, dimensions."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from fusiform.engine.errors import UserError
@@ -25,24 +24,6 @@ def numbers(given: Iterable[str] | None, *default: int) -> list[int]:
     except ValueError:
         said = ",".join(parts)
         raise UserError(f"whole numbers joined by commas are needed; got {said!r}") from None
-
-
-def groups(given: Iterable[str]) -> dict[str, list[str]]:
-    """``CATEGORY=FOLDER,...`` as a dict."""
-    found: dict[str, list[str]] = {}
-    for text in given:
-        category, equals, folders = text.partition("=")
-        # A folder with a comma in its name stands in quotes.
-        named = re.findall(r'\s*"([^"]+)"\s*(?:,|$)|([^,]+)', folders)
-        listed = [folder for one in named if (folder := (one[0] or one[1]).strip())]
-        if not category.strip() or not equals or not listed:
-            raise UserError(f"a group is CATEGORY=FOLDER,FOLDER...; got --group {text!r}")
-        if category.strip() in found:
-            raise UserError(
-                f"a category is given by one --group; {category.strip()} has two: join them"
-            )
-        found[category.strip()] = listed
-    return found
 
 
 def dims(given: Iterable[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +14,7 @@ from fusiform.engine.texts import duration, in_bytes
 
 from .fields import Of, command
 from .notes import put, stopped_in_a_line, tell
-from .progress import listener
+from .progress import listening
 from .shared_options import (
     NOTHING_KEPT,
     AsJson,
@@ -28,6 +28,7 @@ from .shared_options import (
     criterion_of,
     tabled,
 )
+from .summaries import print_peaks
 from .tables import DESCRIPTION, description_of, print_json, print_table
 
 if TYPE_CHECKING:
@@ -104,9 +105,8 @@ def plan(
     """
     import fusiform
 
-    found = fusiform.plan(
-        network, stimuli, design=design, resources=resources, listener=listener(quiet)
-    )
+    with listening(quiet) as told:
+        found = fusiform.plan(network, stimuli, design=design, resources=resources, progress=told)
     _print_forecast(found, as_json)
 
 
@@ -132,9 +132,8 @@ def scan(
     """
     from fusiform import scan
 
-    told = listener(quiet)
-    with stopped_in_a_line(NOTHING_KEPT):
-        scan(
+    with stopped_in_a_line(NOTHING_KEPT), listening(quiet) as told:
+        store = scan(
             network,
             stimuli,
             output,
@@ -143,15 +142,22 @@ def scan(
             overwrite=overwrite,
             restart=restart,
             go_back=go_back,
-            listener=told,
+            progress=told,
         )
-    told.note(f"wrote {output}; next: fusiform summary {output}")
+    if not quiet:
+        print_peaks(store, output)
 
 
 @command
 def record(
-    network: Annotated[dict[str, Any], Of(given=Network, panel="Network, by default as --from")],
-    stimuli: Stimuli,
+    network: Annotated[
+        dict[str, Any],
+        Of(given=Network, panel="Network, by default as --from", optional=("model",)),
+    ],
+    stimuli: Annotated[
+        dict[str, Any],
+        Of(given=Stimuli, panel="Stimuli, by default as --from", optional=("source",)),
+    ],
     output: Annotated[
         str,
         typer.Option(
@@ -182,8 +188,8 @@ def record(
         typer.Option(
             "--from",
             metavar="STORE",
-            help="A store of the same network: stimuli are shown as in its scan, and its units can "
-            "be chosen by selectivity.",
+            help="A store: its network is shown its stimuli as in the scan, and its units can be "
+            "chosen by selectivity.",
             rich_help_panel="Units",
         ),
     ] = None,
@@ -199,23 +205,27 @@ def record(
     random sample, or, by default, all of --layers; a unit chosen twice is recorded once. A
     recording that was stopped resumes with the same command. fusiform responses asks it.
 
-    Example: fusiform record resnet50 stimuli/ --from r50.zarr --select faces -o r50.responses.zarr
+    Example: fusiform record --from r50.zarr --select faces -o r50.responses.zarr
     """
     from fusiform import open_store, record
-    from fusiform.engine.recording.earlier_scan import refuse_other_settings
+    from fusiform.engine.recording.earlier_scan import network_again, refuse_other_settings
 
     select = request.get("select")
     units = UnitRequest(
         **request | {"select": "*" if select == ["*"] else select},
         criterion=criterion_of(criterion, preset),
     )
-    if store is not None:  # options that equal a default count here, unlike in Python
-        refuse_other_settings(open_store(store), network | design)
-    told = listener(quiet)
-    with stopped_in_a_line(NOTHING_KEPT):
+    source = None if store is None else open_store(store)
+    shown = Network(**network) if "model" in network else None
+    seen = Stimuli(**stimuli) if "source" in stimuli else None
+    if source is not None:  # options that equal a default count here, unlike in Python
+        refuse_other_settings(source, network | design)
+        shown = shown or replace(network_again(source), **network)
+        seen = seen or replace(source.stimuli, **stimuli)
+    with stopped_in_a_line(NOTHING_KEPT), listening(quiet) as told:
         record(
-            Network(**network),
-            stimuli,
+            shown,
+            seen,
             output,
             store=store,
             units=units,
@@ -224,7 +234,7 @@ def record(
             overwrite=overwrite,
             restart=restart,
             go_back=go_back,
-            listener=told,
+            progress=told,
         )
     told.note(f"wrote {output}; next: fusiform responses {output}")
 

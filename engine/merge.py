@@ -20,6 +20,7 @@ from ..kernels.moments import merge as merge_moments
 from .contrasts.select import materialise
 from .disk import note_limitations
 from .errors import UserError
+from .groups import Groups
 from .layer import Layer
 from .querying.store import Store
 from .registry import SHOWN, STIMULUS_COLUMNS
@@ -128,8 +129,22 @@ def _provenance(
     if not by_layers:
         sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
         provenance["stimuli"] = ", ".join(sources)
+    if groups := _groups(parts):
+        provenance["groups"] = groups.as_record()
     provenance["merged"] = [part.provenance["fingerprint"] for part in parts]
     return provenance
+
+
+def _groups(parts: Sequence[StoreReader]) -> Groups | None:
+    """The groups of all stores together; None if one was scanned without."""
+    own = [part.groups for part in parts]
+    known = [groups for groups in own if groups is not None]
+    if len(known) < len(own):
+        return None
+    found: dict[str, list[str]] = {}
+    for category, folders in (pair for groups in known for pair in groups.items()):
+        found[category] = list(dict.fromkeys((*found.get(category, ()), *folders)))
+    return Groups(found, ", ".join(dict.fromkeys(filter(None, (one.name for one in known)))))
 
 
 def _coordinates(parts: Sequence[StoreReader]) -> dict[str, dict[str, NDArray[np.float64]]]:

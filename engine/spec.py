@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, nearest, require_path
+from .groups import Given, Groups
 from .layer import refuse_units
 from .limits import bytes_of, refuse_numbers, refuse_seed
 from .preprocessing import Preprocessing
@@ -117,7 +118,9 @@ class Stimuli:
         From Python also ``{category: images}``, a map-style Dataset of (input, label), or an
         iterable of (inputs, labels): see ``docs/python.md``.
     groups
-        Join folders into a category; only these are shown. A mapping of category to folders.
+        Join folders into categories; only these are shown. A mapping of category to folders,
+        ``CATEGORY=FOLDER,...``, the name of a published localizer (``floc``), a ``.toml`` file, or
+        several of these.
     root
         Another folder that files named in a table or dataset may lie in.
     on_error
@@ -128,7 +131,7 @@ class Stimuli:
     """
 
     source: Any
-    groups: Mapping[str, str | Sequence[str]] | None = None
+    groups: Given | Sequence[Given] | None = None
     root: str | Path | None = None
     on_error: str = "stop"
     categories: Sequence[str] | None = field(default=None, metadata=PYTHON_ONLY)
@@ -137,17 +140,8 @@ class Stimuli:
         self._refuse_mixture()
         if self.root is not None:
             require_path(self.root)
-        groups: Any = self.groups
-        if groups is not None:
-            if not isinstance(groups, Mapping) or not all(
-                isinstance(name, str | Path)
-                for category, given in groups.items()
-                for name in (category, *listed(given))
-            ):
-                raise UserError(
-                    f"groups are {{category: folders}}; got {groups!r}: pass a dict of strings"
-                )
-            _set(self, groups=FrozenMapping({k: tuple(listed(own)) for k, own in groups.items()}))
+        if self.groups is not None:
+            _set(self, groups=Groups.of(self.groups))
         if self.on_error not in ON_ERROR:
             raise UserError(
                 f"on_error for stimuli that cannot be shown is {' or '.join(ON_ERROR)}; "

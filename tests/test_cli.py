@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from fusiform.cli import main
 from fusiform.commands import notes
+from fusiform.engine.contrasts.summary import Row, summary
 from fusiform.engine.querying.store import open_store
 
 from .flat import load_backbone
@@ -169,21 +170,25 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
         ["w.safetensors does not fit torchvision:resnet18", "missing", "choose the model"],
     ),
     "unknown tag": (_nothing, "--weights IMAGENET21K", ["IMAGENET1K_V1", "'IMAGENET21K'"]),
-    "group without folders": (_nothing, "--group x=", ["CATEGORY=FOLDER", "'x='"]),
-    "group without equals": (_nothing, "--group blobs", ["CATEGORY=FOLDER", "'blobs'"]),
-    "group without category": (_nothing, "--group =blobs", ["CATEGORY=FOLDER", "'=blobs'"]),
+    "group without folders": (_nothing, "--groups x=", ["CATEGORY=FOLDER", "'x='"]),
+    "group without equals": (_nothing, "--groups blobs", ["CATEGORY=FOLDER", "'blobs'"]),
+    "group without category": (_nothing, "--groups =blobs", ["CATEGORY=FOLDER", "'=blobs'"]),
     "group of an unknown folder": (
         _nothing,
-        "--group x=blob --group y=noise",
+        "--groups x=blob --groups y=noise",
         ["x names 'blob'", "did you mean blobs?"],
     ),
-    "group given twice": (_nothing, "--group x=blobs --group x=noise", ["x has two", "join them"]),
+    "group given twice": (
+        _nothing,
+        "--groups x=blobs --groups x=noise",
+        ["x has two", "join them"],
+    ),
     "folder in two groups": (
         _nothing,
-        "--group x=blobs --group y=noise,blobs",
+        "--groups x=blobs --groups y=noise,blobs",
         ["blobs is in the groups x and y"],
     ),
-    "one group": (_nothing, "--group x=blobs", ["stimuli has x", "--group"]),
+    "one group": (_nothing, "--groups x=blobs", ["stimuli has x", "--groups"]),
     "crop above resize": (_nothing, "--crop 65", ["crop 65 of 64", "raise --resize"]),
     "crop of nothing": (_nothing, "--crop 0", ["at least 1", "crop 0"]),
     "unknown interpolation": (_nothing, "--interpolation area", ["bicubic", "'area'"]),
@@ -256,12 +261,12 @@ def test_skipped_stimuli_are_in_the_summary(fusiform: Command, stimuli: Path) ->
 
 def test_a_folder_with_a_comma_is_quoted(fusiform: Command, stimuli: Path) -> None:
     (stimuli / "noise").rename(stimuli / "noise, white")
-    check = ("stimuli", "check", stimuli, "--group")
-    assert "12 stimuli, 2" in fusiform(*check, 'x="noise, white"', "--group", "y=blobs").out
+    check = ("stimuli", "check", stimuli, "--groups")
+    assert "12 stimuli, 2" in fusiform(*check, 'x="noise, white"', "--groups", "y=blobs").out
     assert "18 stimuli, 2" in fusiform(
-        *check, 'x= "noise, white",blobs', "--group", "y=stripes"
+        *check, 'x= "noise, white",blobs', "--groups", "y=stripes"
     ).out  # fmt: skip
-    assert_refused(fusiform(*check, "x=noise, white", "--group", "y=blobs"), "names 'noise'")
+    assert_refused(fusiform(*check, "x=noise, white", "--groups", "y=blobs"), "names 'noise'")
 
 
 def test_reading_commands_describe_an_unfinished_scan(
@@ -396,11 +401,39 @@ def test_a_scan_reports_progress_and_the_next_command(fusiform: Command, stimuli
     )
     assert "resize 64 (bilinear), crop 64" in lines[2]
     assert "scan 18/18, " in answer.err
-    assert lines[-1] == "wrote out.zarr; next: fusiform summary out.zarr"
+    assert lines[-2:] == [
+        "next: fusiform summary out.zarr",
+        "      fusiform report out.zarr -o out.html",
+    ]
     store = open_store("out.zarr")
     assert store.categories == ("blobs", "noise", "stripes")
     assert store.counts.tolist() == [[3, 3]] * 3
     assert store.provenance["status"] == "complete"
+
+
+def test_a_scan_ends_with_the_layer_in_which_each_category_peaks(
+    fusiform: Command, stimuli: Path
+) -> None:
+    answer = fusiform("scan", "resnet18", "stimuli", "-o", "out.zarr", *SMALL)
+    *_, end = answer.err.partition("wrote out.zarr\n")
+    rows = {line.split()[0]: line.split() for line in end.splitlines() if line}
+    assert rows["category"][1:3] == ["peaks", "in"]
+    found = summary("out.zarr")
+    for category in ("blobs", "noise", "stripes"):
+        own = [row for row in found if row.contrast == category]
+        peak = max(own, key=lambda row: row.share)
+        share = f"{100 * peak.share:.2f}"
+        assert rows[category][1:] == (
+            [peak.layer, share, *_held_out(peak)]
+            if peak.selective
+            else ["no", "layer", share, "-", "-"]
+        )
+    assert any(row.selective for row in found)
+
+
+def _held_out(row: Row) -> list[str]:
+    replicated = "-" if row.replicated is None else f"{100 * row.replicated:.2f}"
+    return [replicated, "-" if row.csi is None else f"{row.csi:.2f}"]
 
 
 def test_quiet_prints_nothing(fusiform: Command, stimuli: Path) -> None:
@@ -419,7 +452,7 @@ def test_options_of_a_scan_reach_the_store(fusiform: Command, stimuli: Path) -> 
     answer = fusiform(
         "scan", "timm:test_resnet", "stimuli/set.csv", "-o", "out.zarr", "-q",
         "--weights", "none", "--seed", "7", "--folds", "1", "--batch-size", "5",
-        "--group", "rest = n , s", "--group", "blob=b",
+        "--groups", "rest = n , s", "--groups", "blob=b",
         "--layers", "layer?, fc", "--layers", "conv1.0",
         "--resize", "48", "--crop", "40", "--interpolation", "lanczos", "--decode-workers", "1",
         "--mean", "0.1", "0.2", "0.3", "--std", "1", "2", "3",
@@ -583,6 +616,10 @@ def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Pat
     row = next(line.split() for line in lines if line.startswith("layer4.1  blobs"))
     assert row[2] == f"{100 * first['share']:.4g}"
     assert row[6:8] == [f"{first['selective']:,}", "2,048"]
+    assert "no overlap" not in answer.out
+    said = fusiform("analyse", scanned, "overlap").out
+    assert "no overlap (-): no unit responds more to each of two categories" in said
+    assert "--test rest" in said
     summarised = _rows(scanned, *options[:4], fusiform)
     assert [one["selective"] for one in found["shares"]] == [one.selective for one in summarised]
 

@@ -85,7 +85,7 @@ def test_scan_and_plan_take_the_same_values() -> None:
         ("`batch_size=8` fits", "--batch-size 8 fits"),
         ("or `on_error='skip'`", "or --on-error skip"),
         ("choose another, or `overwrite=True`", "choose another, or --overwrite"),
-        ("`groups` x names 'blob'", "--group x names 'blob'"),
+        ("`groups` x names 'blob'", "--groups x names 'blob'"),
         ("name it by `store`", "name it by --from"),
         ("`nothing` and `x=1`, layers=3", "`nothing` and `x=1`, layers=3"),
     ],

@@ -159,16 +159,16 @@ def test_regions_take_the_path_of_a_recording(folder: Path) -> None:
 # Wrong types
 
 
-def test_groups_and_dims_must_be_dicts(folder: Path, tmp_path: Path) -> None:
+def test_groups_and_dims_of_a_wrong_type_raise(folder: Path, tmp_path: Path) -> None:
     small = {"weights": "none", "device": "cpu", "preprocessing": {"resize": 64, "crop": 64}}
     wrong: Any
-    for wrong in ("blobs", ["a=blobs"], 3, {"a": None}, {"a": [3]}, {None: "blobs"}):
+    for wrong in ("blobs", ["a=blobs", 3], 3, {"a": None}, {"a": [3]}, {None: "blobs"}):
         for function, more in (
             (flat.scan, ("resnet18", folder / "stimuli", tmp_path / "x.zarr")),
             (flat.check_stimuli, (folder / "stimuli",)),
         ):
             asked = {**small, "layers": "avgpool"} if function is flat.scan else {}
-            with pytest.raises(UserError, match=r"^groups are \{category: folders\}; got .*$"):
+            with pytest.raises(UserError, match=r"^groups are CATEGORY=FOLDER,.*; got .*$"):
                 function(*more, groups=wrong, **asked)
     for wrong in ("channel,y,x", ["avgpool=channel"], {"avgpool": None}, {3: "channel"}):
         with pytest.raises(UserError, match="dimensions"):

@@ -35,8 +35,8 @@ plan resnet18 made --resize 64 --crop 64 --device cpu -q
 scan resnet18 made -o a.zarr --layers layer4.1,avgpool --null 5 {SMALL}
 scan resnet18 packed -o b.zarr --layers layer4.1,avgpool --seed 1 {SMALL}
 scan resnet18 made -o c.zarr --layers layer3.1 --workers 2 {SMALL}
-scan resnet18 made -o half.zarr --group faces=faces --group words=words --layers avgpool {SMALL}
-scan resnet18 made -o rest.zarr --group bodies=bodies --group scenes=scenes --layers avgpool {SMALL}
+scan resnet18 made -o half.zarr --groups made.toml --layers avgpool {SMALL}
+scan resnet18 made -o rest.zarr --groups b=bodies --groups s=scenes --layers avgpool {SMALL}
 merge half.zarr rest.zarr -o merged.zarr
 check a.zarr b.zarr c.zarr merged.zarr
 info a.zarr
@@ -72,6 +72,7 @@ def test_the_smoke_test_covers_every_command() -> None:
 
 
 def test_every_command_runs(tmp_path: Path) -> None:
+    (tmp_path / "made.toml").write_text('[groups]\nfaces = "faces"\nwords = ["words"]\n')
     codes, said = one_process.run(WALK, tmp_path, CUDA_VISIBLE_DEVICES="")
     assert codes == [f"exit 0 {line}" for line in WALK.strip().splitlines()], said
     assert "Traceback" not in said, said

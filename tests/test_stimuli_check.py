@@ -377,7 +377,7 @@ def test_the_check_command_exits_with_1_and_lists_every_problem(
 def test_the_check_command_prints_json(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(sound / "a/0.png", np.full((16, 20), 7, np.uint8))
     saved(sound / "c/0.png", noise(16, 20))
-    assert command(sound, "--group", "x=a", "--group", "y=b,c", "--json") == 0
+    assert command(sound, "--groups", "x=a", "--groups", "y=b,c", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sound"] is True
     assert [row["category"] for row in found["categories"]] == ["x", "y"]

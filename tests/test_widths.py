@@ -18,6 +18,7 @@ import fusiform
 from fusiform.cli import app
 from fusiform.commands import demo, notes
 from fusiform.commands.fitting import fit, shorten, width_as, width_of, wrap
+from fusiform.commands.summaries import print_peaks
 from fusiform.engine.bench.measure import Measurement
 from fusiform.engine.doctor.checks import Finding
 from fusiform.engine.errors import UserError
@@ -236,6 +237,18 @@ def test_notes_and_errors_break_at_words_and_carets_stay(
     assert len(wrapped) > 6
     assert query in text
     assert caret.strip() == "^"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_scan_ends_in_lines_that_fit(
+    folder: Path, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_peaks(fusiform.open_store(A), A)
+    said = capsys.readouterr().err
+    assert max(map(len, said.splitlines())) <= width
+    assert heads(said)[0][:3] == ["category", "peaks in", "selective %"]
+    assert f"fusiform report {A}" in unnamed(said) or width == 60
 
 
 # Help

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fusiform.engine.bench.measure import Finished, run
 
-from ..shared import DOMAINS, RESNET50, head, heading, save, testdata
+from ..shared import RESNET50, head, heading, save, testdata
 
 SOME = "--layers layer4.2,avgpool"
 # Networks by their stores: a name, and the options of its scan.
@@ -47,7 +47,6 @@ RECORD = "--from r50.zarr --select '*' --top 25"
 
 def main() -> None:
     data = testdata()
-    groups = [f"--group {name}={','.join(folders)}" for name, folders in DOMAINS.items()]
     lines = [
         *heading(__name__, "The answers", needs_testdata=True),
         "",
@@ -63,13 +62,12 @@ def main() -> None:
         Path(RESNET50).symlink_to(data / "weights" / RESNET50)
         for store, network in NETWORKS.items():
             model, _, options = network.partition(" ")
-            lines.append(f"fusiform scan {model} floc [groups] {options} -o {store}")
-            _run(f"scan {model} floc {' '.join(groups)} {options} -o {store}")
-        record = (
-            f"record resnet50 floc [groups] --weights {RESNET50} {RECORD} -o r50.responses.zarr"
-        )
-        costs.append((record, _run(record.replace("[groups]", " ".join(groups)))))
-        lines += [f"fusiform {record}", f"# [groups]: {' '.join(groups)}", "```"]
+            line = f"scan {model} floc --groups floc {options} -o {store}"
+            lines.append(f"fusiform {line}")
+            _run(line)
+        record = f"record resnet50 floc --weights {RESNET50} {RECORD} -o r50.responses.zarr"
+        costs.append((record, _run(record)))
+        lines += [f"fusiform {record}", "```"]
         for command in SHOWN:
             shown = _run(command).output.rstrip()
             lines += ["", "```", f"$ fusiform {command}", shown, "```"]

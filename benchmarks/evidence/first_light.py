@@ -184,9 +184,16 @@ def _tutorial(data: Path) -> list[str]:
     """The tutorial's outputs."""
     Path("stimuli").symlink_to(data / "stimuli")
     Path("r50.safetensors").symlink_to(data / "weights" / RESNET50)
-    groups = [f"{domain}={','.join(folders)}" for domain, folders in DOMAINS.items()]
-    joined = [argument for group in groups for argument in ("--group", group)]
-    scan = ["resnet50", "stimuli/floc", *joined, "--weights", "r50.safetensors", "-o", "r50.zarr"]
+    scan = [
+        "resnet50",
+        "stimuli/floc",
+        "--groups",
+        "floc",
+        "--weights",
+        "r50.safetensors",
+        "-o",
+        "r50.zarr",
+    ]
     shown = ("--layers", "layer4.2,avgpool")
     _run("scan", *scan, "--overwrite")
     return [

@@ -102,9 +102,9 @@ _COLUMNS: dict[str, _Columns] = {
     },
     "overlap": {
         "other": lambda row: row.other,
-        "Jaccard": lambda row: row.jaccard,
-        "both": lambda row: row.both,
-        "if independent": lambda row: row.expected,
+        "Jaccard": lambda row: None if row.exclusive else row.jaccard,
+        "both": lambda row: None if row.exclusive else row.both,
+        "if independent": lambda row: None if row.exclusive else row.expected,
         "either": lambda row: row.either,
     },
     "agreement": {

@@ -76,12 +76,16 @@ def plan(
     *,
     design: Design = Design(),
     resources: Resources = Resources(),
-    listener: Listener | None = None,
+    progress: bool | Listener = True,
 ) -> Forecast:
     """Memory, disk and time of a scan, before it runs.
 
     The values are those of :func:`fusiform.scan`; weights make no difference and are not loaded.
     Stimuli are listed, and some are decoded.
+
+    Parameters
+    ----------
+    network, stimuli, design, resources, progress : as in :func:`fusiform.scan`
 
     Raises
     ------
@@ -91,12 +95,9 @@ def plan(
     --------
     >>> fusiform.plan("resnet50", "stimuli/").seconds  # doctest: +SKIP
     """
-    from ..networks.lending import lent
-    from ..scanning.progress import Listener
-    from ..scanning.setup import check_machine, set_up
-    from ..scanning.stimulus_set import listed_stimuli
+    from ..scanning.bar import listening
 
-    network, listener = Network.of(network), listener or Listener()
+    network = Network.of(network)
     if isinstance(network.model, str):
         network = replace(network, weights="none", seed=0)
     request = Request(network, Stimuli.of(stimuli), design, resources)
@@ -105,10 +106,16 @@ def plan(
             "a plan says how long all stimuli take, and a stream does not say how many come: give "
             "a map-style Dataset"
         )
-    check_machine(request)
-    with lent(network.model):
-        shown = listed_stimuli(request.stimuli, listener)
-        return _forecast(set_up(request, shown, listener), listener)
+    with listening(progress) as listener:
+        listener.begin("loading libraries")
+        from ..networks.lending import lent
+        from ..scanning.setup import check_machine, set_up
+        from ..scanning.stimulus_set import listed_stimuli
+
+        check_machine(request)
+        with lent(network.model):
+            shown = listed_stimuli(request.stimuli, listener)
+            return _forecast(set_up(request, shown, listener), listener)
 
 
 def _forecast(setup: Setup, listener: Listener) -> Forecast:
@@ -124,6 +131,7 @@ def _forecast(setup: Setup, listener: Listener) -> Forecast:
     sizes = len(categories), design.folds, design.store_dtype
     store_bytes = max_store_bytes(setup.layers, *sizes)
     listener.notes(setup.remarks_on_size(store_bytes))
+    listener.begin("timing the network")
     per_batch, workers = _rehearsed(setup), setup.images.workers
     decoding, resize = _decoding(setup, workers), setup.backbone.preprocessing.resize
     network = len(parts) * plan.batch_size / sum(per_batch)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, shortened
+from ..groups import Groups
 from ..layer import Layer, describe_units
 from ..store.files.archive import Archive
 from ..store.location import name_of
@@ -130,6 +131,7 @@ def facts(found: StoreInfo, *, whole_paths: bool = True) -> Iterator[tuple[str, 
         "layers": f"{len(found.layers):,}, of {found.units:,} units",
         "recorded": "" if found.recorded is None else _recorded(found.recorded, attributes, shown),
         "categories": f"{len(found.categories):,}: {shortened(found.categories)}",
+        "groups": str(Groups.from_record(attributes.get("groups")) or ""),
         "folds": str(found.folds),
         "stimuli": f"{found.stimuli:,}{sources and ', of ' + sources}",
         "device": str(attributes.get("device") or ""),

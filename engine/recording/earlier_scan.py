@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from posixpath import dirname
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError, shortened
+from ..networks.checkpoints import local_file
+from ..networks.libraries.architecture import LIBRARIES
 from ..networks.units.reduction import attributes_of
 from ..preprocessing import Preprocessing
 from ..querying.store import Store
@@ -20,6 +21,7 @@ from ..spec import Design, Network, Stimuli
 from ..stimuli.catalogue import Catalogue, catalogue_of
 from ..store.identity import difference, not_compared
 from ..store.location import name_of
+from ..store.scan_values import folders_of
 from ..values import as_record, listed
 
 # Patterns that mean groups of a network's layers.
@@ -62,6 +64,24 @@ def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network
     return network, replace(scanned, layers=layers, dims=dims)
 
 
+def network_again(source: Store) -> Network:
+    """The network of the source by its name; its other fields are left to :func:`as_scanned`.
+
+    Raises
+    ------
+    UserError : it was given as a module, or comes from a function of the user's, whose code runs
+        only where they name it
+    """
+    name = source.network.model
+    assert isinstance(name, str)
+    if LIBRARIES.load(name.partition(":")[0]) is None:
+        raise UserError(
+            f"a network of your own is named again; {source.path} was scanned with {name}: name "
+            "it, as in the scan"
+        )
+    return Network(name)
+
+
 def refuse_other_settings(source: Store, given: Mapping[str, Any]) -> None:
     """Raise if a setting of a network or design, by its name, differs from the scan's.
 
@@ -100,15 +120,19 @@ def _layers(source: Store, design: Design) -> list[str]:
 
 
 def _weights(source: Store, network: Network) -> tuple[str, int]:
-    """Weights and seed of the source; a file must be named again."""
+    """Weights and seed of the source, whose file must lie where it lay."""
     if network.weights != "default" or not isinstance(network.model, str):
         return network.weights, network.seed
     said = str(source.provenance["weights"])
     if said.startswith("file "):
-        raise UserError(
-            f"a recording shows the network of its scan; {source.path} was scanned with weights "
-            f"from a {said}: name it with `weights`"
-        )
+        path = str(source.provenance.get("weights_path", ""))
+        file = local_file(path)
+        if file is None or not file[0].is_file():
+            raise UserError(
+                f"a recording shows the network of its scan; {source.path} was scanned with "
+                f"weights from a {said}, which is not where it was: name it with `weights`"
+            )
+        return path, network.seed
     scanned = source.network
     return scanned.weights, scanned.seed if scanned.weights == "none" else network.seed
 
@@ -117,7 +141,7 @@ def scanned_stimuli(source: Store, stimuli: Stimuli, listener: Listener) -> Cata
     """The stimuli of a scan as they are now, in its categories and its order.
 
     They are found by their paths; in a set with other paths, such as a packed one, by content. A
-    set without any of them is taken as it is, in the scan's groups of folders where it has these.
+    set without any of them is taken as it is, in the scan's groups where it has their folders.
 
     Raises
     ------
@@ -129,13 +153,12 @@ def scanned_stimuli(source: Store, stimuli: Stimuli, listener: Listener) -> Cata
     names, hashes = (
         source.stimulus_column(f"stimulus_{n}")[order].tolist() for n in ("path", "sha256")
     )
-    groups: dict[str, list[str]] = {category: [] for category in source.categories}
-    for name, label in dict.fromkeys(zip(map(dirname, names), labels[order].tolist(), strict=True)):
-        groups[source.categories[label]].append(name)
     if stimuli.are_objects:
         found = listed_stimuli(stimuli, listener).catalogue
     else:
-        found = catalogue_of(stimuli.source, groups, stimuli.root)
+        # Folders may lie deeper than the groups say, and other sets have none.
+        choices = filter(None, (folders_of(source), source.groups))
+        found = catalogue_of(stimuli.source, choices, stimuli.root)
     contents = found.look(reporting(listener))
     held = {contents.sha256(place): place for place in range(len(found))}
     if not (held.keys() & set(hashes)) - {""}:

@@ -20,6 +20,7 @@ from ..networks.placement import moments_device
 from ..networks.units.reduction import attributes_of
 from ..querying.store import Store
 from ..responses.recording import Recording
+from ..scanning.bar import listening
 from ..scanning.interrupt import asked_to_stop
 from ..scanning.loop import Passes
 from ..scanning.memory import recycled
@@ -37,14 +38,20 @@ from ..store.writing.publishing import final_location, refuse_existing
 from ..store.writing.recording_draft import RecordingDraft
 from ..store.writing.resuming import Existing, as_begun, resuming
 from .chosen import ChosenUnits
-from .earlier_scan import as_scanned, others_than_scanned, refuse_other_network, scanned_stimuli
+from .earlier_scan import (
+    as_scanned,
+    network_again,
+    others_than_scanned,
+    refuse_other_network,
+    scanned_stimuli,
+)
 from .recorder import LayerRecorder, Recorder
 from .unit_request import UnitRequest
 
 
 def record(
-    network: Network | str | nn.Module,
-    stimuli: Any,
+    network: Network | str | nn.Module | None = None,
+    stimuli: Any = None,
     output: str | Path | None = None,
     *,
     store: str | Path | Store | None = None,
@@ -54,23 +61,25 @@ def record(
     overwrite: bool = False,
     restart: bool = False,
     go_back: bool = False,
-    listener: Listener | None = None,
+    progress: bool | Listener = True,
 ) -> Recording:
     """Show a network a stimulus set and record how chosen units respond to every stimulus.
 
     Units are chosen by the store of a scan (``select``, ``top``), drawn at random (``random``), or
     given (``masks``); without any of these every unit of the design's layers is recorded. With a
-    ``store``, fields of the network and the design that are left at their defaults are those of its
-    scan. Another network is refused, and so is a set in which some stimuli of the scan are missing
-    or have changed. Other stimuli are shown if ``groups`` choose them, or from a set that has none
-    of the scan's; a note of it is kept.
+    ``store``, what is not given is that of its scan: the network, the stimuli, and fields of the
+    network and the design that are left at their defaults. Another network is refused, and so is a
+    set in which some stimuli of the scan are missing or have changed. Other stimuli are shown if
+    ``groups`` choose them, or from a set that has none of the scan's; a note of it is kept.
 
     A recording that was stopped continues when it is called again as before, and ends with the same
     bits.
 
     Parameters
     ----------
-    network, stimuli, resources, overwrite, restart, go_back, listener : see :func:`fusiform.scan`
+    network, stimuli : as in :func:`fusiform.scan`; by default those of the ``store``. A network of
+        your own, a module or a function, is given again
+    resources, overwrite, restart, go_back, progress : see :func:`fusiform.scan`
     output : the recording to create, by custom ``NAME.responses.zarr``; by default it is in memory
     store : store of a scan of the same network
     units : which units are recorded
@@ -91,8 +100,17 @@ def record(
     ...     "resnet50", "stimuli/", "r50.responses.zarr", store="r50.zarr",
     ...     units=UnitRequest(select="faces", top=50))
     """
+    source = None if store is None else Store.of(store)
+    if source is not None:
+        network = network_again(source) if network is None else network
+        stimuli = source.stimuli if stimuli is None else stimuli
+    if network is None or stimuli is None:
+        raise UserError(
+            "a recording shows a network a stimulus set; got no "
+            f"{'network' if network is None else 'stimuli'}: name it, or a scan with `store`"
+        )
     request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
-    existing, listener = Existing(overwrite, restart, go_back), listener or Listener()
+    existing = Existing(overwrite, restart, go_back)
     if request.stimuli.is_stream:
         raise UserError(
             "a recording has a row for every stimulus, and a stream does not say how many come: "
@@ -102,10 +120,9 @@ def record(
         output = Memory()
         request = replace(request, resources=replace(resources, commit_every=inf))
     refuse_existing(output, overwrite, unfinished=True, kind=RECORDING)
-    source = None if store is None else Store.of(store)
     if not restart and not isinstance(output, Memory):
         request = as_begun(request, output)
-    with lent(request.network.model):
+    with listening(progress) as listener, lent(request.network.model):
         planned = _planned(request, units, source, listener)
         _write(planned, output, existing, listener)
     return Recording.open(final_location(output))
@@ -138,8 +155,12 @@ def _planned(
         chosen = ChosenUnits(units, source, design.layers, seed)
     request = replace(request, design=design)
     own = None
-    if source and (request.stimuli.groups is None or request.stimuli == source.stimuli):
+    if source and (
+        request.stimuli.groups in (None, source.groups) or request.stimuli == source.stimuli
+    ):
         own = scanned_stimuli(source, request.stimuli, listener)
+        if own.categories == source.categories and not request.stimuli.are_objects:
+            request = replace(request, stimuli=replace(request.stimuli, groups=source.groups))
     if source and units.select is not None:
         contrasts = None if units.select == ("*",) else units.select
         for remark in remarks(units.criterion, source.categories, contrasts):

@@ -49,7 +49,7 @@ def pictures_of(
         try:
             if not place:
                 raise UserError(f"{recording.path} does not say where its stimuli are")
-            catalogue = catalogue_of(place, {folder: folder for folder in folders})
+            catalogue = catalogue_of(place, [{folder: [folder] for folder in folders}])
         except UserError as error:
             note(f"stimuli are named and not shown: {error}; `stimuli` says where they are")
             continue

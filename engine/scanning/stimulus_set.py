@@ -12,6 +12,7 @@ from typing import Any
 
 from ..daemons import daemons
 from ..errors import UserError
+from ..groups import remarks
 from ..moments.plan import Plan
 from ..registry import SHOWN
 from ..spec import Stimuli
@@ -42,7 +43,7 @@ def listed_stimuli(stimuli: Stimuli, listener: Listener) -> StimulusSet:
     if stimuli.are_objects:
         return ReadObjects(stimuli).read(listener)
     catalogue = read_catalogue(stimuli.source, stimuli.groups, stimuli.root)
-    listener.notes(catalogue.notes)
+    listener.notes((*catalogue.notes, *remarks(stimuli.groups, catalogue.categories)))
     return StimulusSet(catalogue)
 
 
@@ -95,7 +96,9 @@ class Reading:
         while not wait([self._contents], _SAY_EVERY).done:
             report(*self._done)
         self._contents.result()
-        return read_stimuli(self._stimuli, listener, self._catalogue.result())
+        catalogue = self._catalogue.result()
+        listener.notes(remarks(self._stimuli.groups, catalogue.categories))
+        return read_stimuli(self._stimuli, listener, catalogue)
 
     @property
     def is_over(self) -> bool:

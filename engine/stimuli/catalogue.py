@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 
 from ..daemons import daemons
 from ..errors import UserError, require_path, shortened
+from ..groups import Folders, Given, Groups
 from ..texts import composed
-from ..values import listed
 from .arrays.named import ARRAYS
 from .arrays.sets import list_arrays
 from .bids import TABLE, list_events
@@ -32,7 +33,6 @@ from .datasets import list_dataset
 from .folders import archives_in, list_folders, list_shards
 from .images import UnfitStimulus, read_header
 from .listing import FILES, Images, Listing, Source, joined
-from .listing import Groups as Groups
 from .manifest import MANIFESTS, list_manifest
 from .packed.pictures import Pictures
 from .packed.table import list_packed
@@ -198,7 +198,9 @@ class Catalogue:
 
 
 def read_catalogue(
-    source: Path | str, groups: Groups | None = None, root: Path | str | None = None
+    source: Path | str,
+    groups: Given | Sequence[Given] | None = None,
+    root: Path | str | None = None,
 ) -> Catalogue:
     """Catalogue of a stimulus set.
 
@@ -213,8 +215,8 @@ def read_catalogue(
         and optionally ``sha256``; a BIDS table (``.tsv``); a folder of ``.tar`` shards, or one
         shard; arrays in HDF5 or NumPy files (``FILE`` or ``FILE:ARRAY``); a folder written by
         Hugging Face's ``save_to_disk``; a packed set
-    groups : new category -> the folder or folders (or manifest categories) it joins; only these are
-        used, in this order
+    groups : new category -> the folder or folders (or manifest categories) it joins, or another
+        form that :class:`..groups.Groups` takes; only these are used, in this order
     root : another folder for stimuli of a manifest
 
     Raises
@@ -228,16 +230,7 @@ def read_catalogue(
     if root is not None:
         require_path(root)
     source = Path(source)
-    if groups is not None and not (
-        isinstance(groups, Mapping)
-        and all(
-            isinstance(name, str | Path)
-            for category, given in groups.items()
-            for name in (category, *listed(given))
-        )
-    ):
-        raise UserError(f"groups are {{category: folders}}; got {groups!r}: pass a dict of strings")
-    groups = groups and {category: listed(given) for category, given in groups.items()}
+    groups = None if groups is None else Groups.of(groups)
     named = [folder for joined in (groups or {}).values() for folder in joined]
     asked = Source(source, named, None if root is None else Path(root))
     try:
@@ -265,20 +258,22 @@ def read_catalogue(
     return catalogue
 
 
-def catalogue_of(source: Path | str, groups: Groups, root: Path | str | None = None) -> Catalogue:
-    """Catalogue in the ``groups`` that the set has folders of, or in its own categories.
+def catalogue_of(
+    source: Path | str, choices: Iterable[Folders], root: Path | str | None = None
+) -> Catalogue:
+    """Catalogue in the first of some groups that the set has folders of, or in its own categories.
 
     Raises
     ------
     UserError : see :func:`read_catalogue`
     """
-    own = {category: [one for one in listed(folders) if (Path(source) / one).is_dir()]
-           for category, folders in groups.items()}  # fmt: skip
-    there = {category: folders for category, folders in own.items() if folders}
-    try:
-        return read_catalogue(source, there or groups, root)
-    except UserError:
-        return read_catalogue(source, None, root)
+    for groups in choices:
+        own = {category: [one for one in folders if (Path(source) / one).is_dir()]
+               for category, folders in groups.items()}  # fmt: skip
+        there = {category: folders for category, folders in own.items() if folders}
+        with suppress(UserError):
+            return read_catalogue(source, there or groups, root)
+    return read_catalogue(source, None, root)
 
 
 def _catalogue(listing: Listing, rows: Mapping[str, NDArray[np.int64]], source: Path) -> Catalogue:

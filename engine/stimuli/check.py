@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..groups import remarks
 from ..spec import Stimuli
 from ..values import in_json
 from .catalogue import Catalogue, read_catalogue
@@ -149,7 +150,8 @@ def check_stimuli(
         for part in pool.map(lambda start: _examine_some(catalogue, start), starts):
             seen += part
             progress(len(seen), len(catalogue))
-    return _report(catalogue, seen)
+    notes = (*catalogue.notes, *remarks(stimuli.groups, catalogue.categories))
+    return replace(_report(catalogue, seen), notes=notes)
 
 
 def _examine_some(catalogue: Catalogue, start: int) -> list[_Seen]:

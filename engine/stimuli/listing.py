@@ -22,8 +22,6 @@ from ..texts import composed
 from .columns import Texts
 from .images import read_stimulus
 
-Groups = Mapping[str, str | Sequence[str]]
-
 
 class Source(NamedTuple):
     """A stimulus source as given; ``named`` are the folders in its groups."""

@@ -12,6 +12,7 @@ from reprlib import Repr
 from typing import Any
 
 from ..errors import UserError
+from ..groups import Groups
 from ..layer import COORDINATES, DTYPES, UNITS, Layer, is_function
 from ..registry import (
     EXTREMES,
@@ -49,7 +50,7 @@ _REQUIRED = ("model", "weights")
 _TEXTS = (
     *("status", "created", "fingerprint", "device", "device_type"),
     *("stimuli", "stimuli_path", "weights_sha256", "modules_sha256", "configuration_sha256"),
-    "units_sha256",
+    *("weights_path", "units_sha256"),
 )
 _LAYER_FIELDS = {"name": str, "kind": str, "dims": list, "shape": list, "dtype": str}
 _AXIS = re.compile(r"axis_\d{1,2}")
@@ -83,6 +84,8 @@ def root_schema(attributes: Mapping[str, Any]) -> RootSchema:
     require(known, "units", f"one of {', '.join(UNITS)}, or package.module:function", value)
     value = attributes.get("compiled", False)
     require(isinstance(value, bool), "compiled", "true or false", value)
+    if (value := attributes.get("groups")) is not None:
+        require(Groups.from_record(value) is not None, "groups", "folders by category", value)
     notes = attributes.get("notes", [])
     known = _are_texts(notes, _MAX_TEXT) and len(notes) <= LIMITS["notes"]
     require(known, "notes", "a list of texts", notes)

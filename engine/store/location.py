@@ -18,6 +18,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from ..errors import UserError, first_line, require_path
+from ..groups import Groups
 from ..spec import Stimuli
 from ..urls import IS_URL, Url
 from .files.archive import Archive, is_archive
@@ -51,12 +52,15 @@ def name_of(location: Path | str) -> str:
     return str(location).rstrip("/").rpartition("/")[2]
 
 
-def stimuli_attributes(stimuli: Stimuli) -> dict[str, str]:
-    """The attributes that locate stimuli in files: their path as given, and in full."""
+def stimuli_attributes(stimuli: Stimuli) -> dict[str, Any]:
+    """The attributes on stimuli in files: their path as given and in full, and their groups."""
     if stimuli.are_objects:
         return {}
     source = stimuli.source
-    return {"stimuli": str(source), "stimuli_path": os.path.abspath(source)}  # noqa: PTH100
+    found: dict[str, Any] = {"stimuli": str(source), "stimuli_path": os.path.abspath(source)}  # noqa: PTH100
+    if stimuli.groups is not None:
+        found["groups"] = Groups.of(stimuli.groups).as_record()
+    return found
 
 
 def zarr_store(location: Location, read_only: bool = True) -> ZarrStore:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..daemons import daemons
 from ..errors import UserError, nearest
+from ..groups import Groups
 from ..layer import Layer
 from ..registry import SHOWN
 from ..spec import Design, Network, Stimuli
@@ -30,7 +31,7 @@ from .identity import Stamp, Unchanged, stamp_of
 from .location import Location, location_of, refuse_forked, store_for_others
 from .metadata import Opened, refusing
 from .root import open_root
-from .scan_values import design_of, network_of, stimuli_of
+from .scan_values import design_of, groups_of, network_of, stimuli_of
 from .schema import Kind, RootSchema
 
 if TYPE_CHECKING:
@@ -179,6 +180,11 @@ class Reader:
     def stimuli(self) -> Stimuli:
         """The stimuli, where they are now."""
         return stimuli_of(self)
+
+    @property
+    def groups(self) -> Groups | None:
+        """The groups of folders that the scan was given; None without any."""
+        return groups_of(self)
 
     @property
     def design(self) -> Design:

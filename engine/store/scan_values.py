@@ -7,6 +7,7 @@ from posixpath import dirname
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..groups import Folders, Groups
 from ..preprocessing import Preprocessing
 from ..registry import AS_GIVEN, SHOWN, UNTRAINED
 from ..spec import Design, Network, Stimuli
@@ -41,8 +42,7 @@ def network_of(root: Reader) -> Network:
 def stimuli_of(root: Reader) -> Stimuli:
     """The stimuli of a scan, where they are now.
 
-    Groups are those of a folder; categories that join others of a manifest, of shards or of a
-    packed set must be named again.
+    Groups are those that the scan was given; without any, the folders of its categories.
 
     Raises
     ------
@@ -54,7 +54,23 @@ def stimuli_of(root: Reader) -> Stimuli:
             f"stimuli are found where a scan found them; {root.path} does not say where: name them"
         )
     skipped = (root.stimulus_column("stimulus_status") != SHOWN).any()
-    return Stimuli(place, _groups(root, place), on_error="skip" if skipped else "stop")
+    groups: Any = groups_of(root) or _folders(root, place)
+    return Stimuli(place, groups, on_error="skip" if skipped else "stop")
+
+
+def groups_of(root: Reader) -> Groups | None:
+    """The groups that a scan was given; None without any."""
+    return Groups.from_record(root.provenance.get("groups"))
+
+
+def folders_of(root: Reader) -> dict[str, list[str]]:
+    """Category -> the folders in which its stimuli lay."""
+    names = root.stimulus_column("stimulus_path").tolist()
+    labels = root.stimulus_column("stimulus_category").tolist()
+    found: dict[str, list[str]] = {category: [] for category in root.categories}
+    for folder, label in dict.fromkeys(zip(map(dirname, names), labels, strict=True)):
+        found[root.categories[label]].append(folder)
+    return found
 
 
 def design_of(root: Reader) -> Design:
@@ -78,15 +94,11 @@ def _null(root: Reader) -> dict[str, Any]:
     return {name: one for name, one in known.items() if is_integer_in(one, 0, 2**31 - 1)}
 
 
-def _groups(root: Reader, place: Path) -> dict[str, list[str]] | None:
+def _folders(root: Reader, place: Path) -> Folders | None:
     """Category -> folders of its stimuli; None where stimuli do not lie in folders."""
     if place.is_file():
         return None
-    names = root.stimulus_column("stimulus_path").tolist()
-    labels = root.stimulus_column("stimulus_category").tolist()
-    groups: dict[str, list[str]] = {category: [] for category in root.categories}
-    for folder, label in dict.fromkeys(zip(map(dirname, names), labels, strict=True)):
-        groups[root.categories[label]].append(folder)
+    groups = folders_of(root)
     folders = [folder for own in groups.values() for folder in own]
     are_there = all(folder and (place / folder).is_dir() for folder in folders)
     return groups if are_there or not place.exists() else None

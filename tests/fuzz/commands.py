@@ -28,7 +28,7 @@ from .faults import Ended, run
 
 OLD = b"an earlier output\n"
 SCAN = (
-    "tests.fuzz.small:Net stimuli --group faces=faces --group words=words --resize 40 --crop 32 "
+    "tests.fuzz.small:Net stimuli --groups faces=faces --groups words=words --resize 40 --crop 32 "
     "--device cpu -q"
 )
 # Modules that commands would import after the fork.

@@ -94,7 +94,7 @@ TEXTS = (
     *("json:dumps", "os:getcwd", "sys:exit", "builtins:input", "tiny:fails", "tiny:none", "tiny:"),
     *(":make", "tiny:huge", "timm:", "clip:", "torchvision:", "resnet18", "timm:nosuch", "none"),
     *("hf:", "tcp://127.0.0.1:1", "tcp://", "nosuch:1", "float64", "all", "blocks", "act"),
-    "pool,act",
+    *("pool,act", "floc", "floc,flok", "groups.toml"),
 )
 PATHS = (
     *(".", "..", "nosuch", "nosuch/x", "file.txt", "file.txt/x", "folder", "loop", "dangling"),
@@ -210,6 +210,7 @@ def prepare(folder: Path) -> Path:
     (folder / "empty").mkdir()
     (folder / "folder" / "kept").write_text("two years of work")
     (folder / "file.txt").write_text("x")
+    (folder / "groups.toml").write_text('[groups]\nfaces = ["faces"]\nrest = ["places", "tools"]\n')
     (folder / "table.csv").write_text("region,category,response\nffa,faces,1\nffa,places,0.5\n")
     (folder / "loop").symlink_to("loop")
     (folder / "dangling").symlink_to("nowhere")
