@@ -22,6 +22,7 @@ from fusiform.commands.summaries import print_peaks
 from fusiform.engine.bench.measure import Measurement
 from fusiform.engine.doctor.checks import Finding
 from fusiform.engine.errors import UserError
+from fusiform.engine.responses.driving import driven
 
 from . import flat
 from .fuzz.options import LINES
@@ -203,7 +204,7 @@ def test_one_position_is_no_place(folder: Path) -> None:
     assert re.search(r" channel [012]  ", best)
     assert " y 0" not in best
     assert re.search(r" channel \d y \d x \d  ", printed(f"responses {R} best", 200))
-    assert '"y": 0' in printed(f"responses {R} best --json", 200)
+    assert {one.place["y"] for one in driven(fusiform.open_recording(R), layers="average*")} == {0}
 
 
 def test_layers_that_do_nothing_are_explained(folder: Path) -> None:
