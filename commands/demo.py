@@ -15,7 +15,7 @@ from fusiform.engine.errors import UserError
 
 from .asking import summarised
 from .fields import command
-from .notes import note, put, stopped_in_a_line
+from .notes import note, put, put_command, stopped_in_a_line
 from .progress import listening
 from .shared_options import NOTHING_KEPT, Quiet, Seed
 
@@ -146,5 +146,5 @@ def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
         put(f"This network is untrained. To see a trained one beside it: {_ANOTHER}")
     print()
     put("All layers, and the same network on your own images in a folder per category:")
-    put(f"  fusiform summary {' '.join(stores)}", indent=4)
-    put(f"  fusiform scan {MODEL} FOLDER --weights {weights} -o own.zarr", indent=4)
+    put_command(f"  fusiform summary {' '.join(stores)}")
+    put_command(f"  fusiform scan {MODEL} FOLDER --weights {weights} -o own.zarr")

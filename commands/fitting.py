@@ -67,6 +67,16 @@ def wrap(text: str, width: int | None, indent: int = 2) -> str:
     return "\n".join(wrapper.wrap(text))
 
 
+def continued(command: str, width: int | None, indent: int) -> str:
+    """A command in lines that fit, which a shell reads as one; no word of it is broken."""
+    if width is None or len(command) <= width:
+        return command
+    wrapper = TextWrapper(
+        width - 2, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    return " \\\n".join(wrapper.wrap(command))
+
+
 @dataclass(frozen=True)
 class Fitted:
     """The columns of a table that fit, each with its heading, and the headings of the others.

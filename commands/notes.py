@@ -17,7 +17,7 @@ import typer
 
 from fusiform.engine.texts import printable as printable
 
-from .fitting import shorten, width_of, wrap
+from .fitting import continued, shorten, width_of, wrap
 
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 
@@ -50,6 +50,11 @@ def put_heading(path: str, said: str, number: str = "") -> None:
     if width is not None:
         shown = shorten(shown, width - len(number) - 1)
     put(f"{number}{shown}: {said}", indent=len(number) or 2)
+
+
+def put_command(line: str) -> None:
+    """Print a command that can be copied as it stands."""
+    print(continued(printable(line), width_of(sys.stdout), indent=8))
 
 
 def tell(line: str, indent: int = 2) -> None:

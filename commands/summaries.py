@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fusiform.engine.errors import shortened
 from fusiform.engine.layer import describe_units
 
-from .notes import put, put_heading
+from .notes import put, put_command, put_heading
 from .tables import excerpt_of, fits, print_json, print_rest, print_table
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def print_peaks(store: Store, path: str) -> None:
         if store.folds > 1:
             put("replicated, CSI: of the units selected on one fold, on the others")
         print()
-        put(f"next: fusiform summary {path}", indent=8)
-        put(f"      fusiform report {path} -o {base}.html", indent=8)
+        put_command(f"next: fusiform summary {path}")
+        put_command(f"      fusiform report {path} -o {base}.html")
         print(end="", flush=True)
 
 

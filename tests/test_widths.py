@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.commands import demo, notes
-from fusiform.commands.fitting import fit, shorten, width_as, width_of, wrap
+from fusiform.commands.fitting import continued, fit, shorten, width_as, width_of, wrap
 from fusiform.commands.summaries import print_peaks
 from fusiform.engine.bench.measure import Measurement
 from fusiform.engine.doctor.checks import Finding
@@ -220,7 +221,7 @@ def test_the_demo_ends_in_lines_that_fit(
     monkeypatch.setenv("COLUMNS", str(width))
     demo._print_answer([A, B], Path(FOLDER), is_trained=True)
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= width
+    assert all(len(line) <= width or FOLDER in line for line in lines)
     assert any(line.startswith("layer ") for line in lines)
 
 
@@ -247,9 +248,12 @@ def test_a_scan_ends_in_lines_that_fit(
     monkeypatch.setenv("COLUMNS", str(width))
     print_peaks(fusiform.open_store(A), A)
     said = capsys.readouterr().err
-    assert max(map(len, said.splitlines())) <= width
+    table, _, commands = said.partition("next: ")
+    assert max(map(len, table.splitlines())) <= width
     assert heads(said)[0][:3] == ["category", "peaks in", "selective %"]
-    assert f"fusiform report {A}" in unnamed(said) or width == 60
+    assert unnamed(commands.replace("\\\n", "")) == (
+        f"fusiform summary {A} fusiform report {A} -o {A.removesuffix('.zarr')}.html"
+    )
 
 
 # Help
@@ -297,6 +301,15 @@ def test_lines_break_at_words_and_lose_nothing() -> None:
         wrap(text, 12).replace("\n  ", "").replace(" ", "") == text.replace(" ", "")
     )
     assert max(map(len, wrap(text, 12).splitlines())) <= 12
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
+def test_a_command_on_several_lines_is_one_to_a_shell() -> None:
+    command = "fusiform summary a/long/path/of/a/store.zarr b.zarr c.zarr"
+    lines = continued(command, 24, 4)
+    assert lines == ("fusiform summary \\\n    a/long/path/of/a/store.zarr \\\n    b.zarr c.zarr")
+    said = subprocess.run(["sh", "-c", f"echo {lines}"], capture_output=True, text=True, check=True)
+    assert said.stdout == f"{command}\n"
 
 
 def test_names_still_differ_where_they_can() -> None:
