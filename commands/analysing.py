@@ -11,7 +11,7 @@ from fusiform.engine.errors import UserError, shortened
 from fusiform.engine.texts import in_bytes
 
 from .fields import command
-from .notes import note, note_unless, printable, tell
+from .notes import note, note_unless, put, put_heading, tell
 from .parsing import names
 from .shared_options import (
     Contrasts,
@@ -28,6 +28,7 @@ from .shared_options import (
     To,
     criterion_of,
     remark,
+    tabled,
     within_budget,
 )
 from .tables import PRINTED, print_titled, put_out
@@ -41,6 +42,7 @@ _WITH_REGIONS = "With regions"
 
 
 @command
+@tabled
 @within_budget
 def analyse(
     path: OneStore,
@@ -118,6 +120,7 @@ def analyse(
 
 
 @command
+@tabled
 @within_budget
 def compare(
     stores: Stores,
@@ -302,15 +305,16 @@ def _print_comparison(found: Comparison, every: bool) -> None:
     from fusiform.engine.comparing.tables import differences
 
     for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
-        print(printable(f"{number}  {path}: {said['model']} ({said['weights']})"))
-    print(printable(f"selective: {found.criterion}"))
+        put_heading(path, f"{said['model']} ({said['weights']})", f"{number}  ")
+    put(f"selective: {found.criterion}")
     for warning in found.warnings:
         tell(f"warning: {warning}")
     for table in differences(found, every):
         print_titled(table)
-    print(f"\n95 %: over {found.resamples:,} draws of whole feature maps", end="")
     of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
-    print(f". *: the interval{of} excludes 0")
+    print()
+    draws = f"over {found.resamples:,} draws of whole feature maps"
+    put(f"95 %: {draws}. *: the interval{of} excludes 0")
 
 
 def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
@@ -320,15 +324,17 @@ def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool)
     for number, found in enumerate(results):
         print(end="\n" if number else "")
         said = found.provenance
-        print(printable(f"{found.source}: {said['model']} ({said['weights']})"))
-        print(printable(found.chosen))
-        print(printable(f"regions: {found.regions}"))
+        put_heading(found.source, f"{said['model']} ({said['weights']})")
+        put(found.chosen)
+        put(f"regions: {found.regions}")
         print_titled(correlations(found, each_layer, every))
         if not found.held_out and found.chosen.startswith("selective"):
-            print("\nmeasured on the stimuli that selected the units: the scan had --folds 1")
-    print("\np corrected: over layers. units: a mean over the folds that select")
+            print()
+            put("measured on the stimuli that selected the units: the scan had --folds 1")
+    print()
+    put("p corrected: over layers. units: a mean over the folds that select")
     if any(found.best_layers for found in results) and not each_layer:
-        print("held-out r: of every subject with the layer that is best for all other subjects")
+        put("held-out r: of every subject with the layer that is best for all other subjects")
 
 
 def _print_analysis(analysis: Analysis, every: bool) -> None:
@@ -336,14 +342,20 @@ def _print_analysis(analysis: Analysis, every: bool) -> None:
     from fusiform.engine.analyses.tables import tables
 
     model, weights = analysis.provenance["model"], analysis.provenance["weights"]
-    print(printable(f"{analysis.store}: {model} ({weights})"))
-    print(printable(f"selective: {analysis.criterion}"))
+    put_heading(analysis.store, f"{model} ({weights})")
+    put(f"selective: {analysis.criterion}")
     for table in tables(analysis, every):
         print_titled(table)
-    print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
+    print()
+    put(
+        "95 %: over draws of whole feature maps. by chance: the same number of living units, drawn "
+        "at random (95 % of draws)"
+    )
     if any(row.exclusive for row in analysis.overlap):
-        print("\nno overlap (-): no unit responds more to each of two categories than to the other")
-        print("with the baseline pooled a unit can be selective for both: --test rest")
+        print()
+        put("no overlap (-): no unit responds more to each of two categories than to the other")
+        put("with the baseline pooled a unit can be selective for both: --test rest")
     if analysis.folds == 1:
         said = "no held-out stimuli: no specificity, strength or confusion"
-        print(f"\n{printable(f'{analysis.store}: {said}: the scan had --folds 1')}")
+        print()
+        put(f"{analysis.store}: {said}: the scan had --folds 1")

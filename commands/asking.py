@@ -25,17 +25,21 @@ from .shared_options import (
     To,
     criterion_of,
     remark,
+    tabled,
     within_budget,
 )
 from .summaries import put_results
-from .tables import PRINTED, Destination, of_stores, print_rest, print_table, put_out
+from .tables import PRINTED, Destination, of_stores, print_answer, put_out
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.query import Query
     from fusiform.engine.table import Table
 
+_UNITS, _NUMBERS = "A table of units", "Numbers by group"
+
 
 @command
+@tabled
 @within_budget
 def summary(
     stores: Stores,
@@ -81,6 +85,7 @@ def _refuse_alone(name: str, value: Any, needed: dict[str, Any]) -> None:
 
 
 @command
+@tabled
 @within_budget
 def select(
     path: OneStore,
@@ -141,6 +146,7 @@ def select(
 
 
 @command
+@tabled
 @within_budget
 def query(
     arguments: Annotated[
@@ -153,31 +159,49 @@ def query(
     layers: LayerNames = None,
     top: Annotated[
         int | None,
-        typer.Option(metavar="N", help="The N matching units that are highest in --by."),
+        typer.Option(
+            metavar="N",
+            help="The N matching units that are highest in --by.",
+            rich_help_panel=_UNITS,
+        ),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="The measure that --top sorts by, by default t.")
+        str | None,
+        typer.Option(help="The measure that --top sorts by, by default t.", rich_help_panel=_UNITS),
     ] = None,
-    units: Annotated[bool, typer.Option("--units", help="All units that match.")] = False,
+    units: Annotated[
+        bool, typer.Option("--units", help="All units that match.", rich_help_panel=_UNITS)
+    ] = False,
     columns: Annotated[
         list[str] | None,
         typer.Option(
             help="Columns of a table of units, joined by commas; repeatable. means: of every "
-            "category."
+            "category.",
+            rich_help_panel=_UNITS,
         ),
     ] = None,
     quantiles: Annotated[
-        str | None, typer.Option(metavar="MEASURE", help="Its quantiles over matching units.")
+        str | None,
+        typer.Option(
+            metavar="MEASURE", help="Its quantiles over matching units.", rich_help_panel=_NUMBERS
+        ),
     ] = None,
     histogram: Annotated[
-        str | None, typer.Option(metavar="MEASURE", help="Its histogram over matching units.")
+        str | None,
+        typer.Option(
+            metavar="MEASURE", help="Its histogram over matching units.", rich_help_panel=_NUMBERS
+        ),
     ] = None,
-    bins: Annotated[int | None, typer.Option(help="Bins of the histogram, by default 20.")] = None,
+    bins: Annotated[
+        int | None,
+        typer.Option(help="Bins of the histogram, by default 20.", rich_help_panel=_NUMBERS),
+    ] = None,
     group: Annotated[
         list[str] | None,
         typer.Option(
             help="Groups, each with its number or distribution: layer, contrast, channel, y, x, "
-            "token, unit, joined by commas; repeatable. By default layer,contrast."
+            "token, unit, joined by commas; repeatable. By default layer,contrast.",
+            rich_help_panel=_NUMBERS,
         ),
     ] = None,
     saved: Annotated[
@@ -237,10 +261,12 @@ def query(
     found = of_stores(paths, [tables(query) for query in queries])
     if top is not None and len(paths) > 1:
         found = iter([top_of_all(list(found), top, measure)])
-    put_out(found, to, every)
+    asked_of = [layer for query in queries for layer in query.layers]
+    put_out(found, to, every, asked_of)
 
 
 @command
+@tabled
 @within_budget
 def responses(
     path: Annotated[str, typer.Argument(metavar="RECORDING", help="What record wrote.")],
@@ -315,6 +341,4 @@ def responses(
     if not to.is_table:
         put_out(found.tables(), to)
         return
-    head, lines, said = (found.head, found.lines, "") if every else found.excerpt()
-    print_table(head, lines, {i for i, name in enumerate(head) if name not in found.words})
-    print_rest(said)
+    print_answer(found, every)

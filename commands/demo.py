@@ -15,7 +15,7 @@ from fusiform.engine.errors import UserError
 
 from .asking import summarised
 from .fields import command
-from .notes import note, printable, stopped_in_a_line
+from .notes import note, put, put_command, stopped_in_a_line
 from .progress import listening
 from .shared_options import NOTHING_KEPT, Quiet, Seed
 
@@ -63,7 +63,8 @@ def demo(
         stores = _scanned(directory, trained, seed, told)
         report(stores, page, seed=seed, note=told.note)
     _print_answer(stores, directory, is_trained=trained is not None)
-    print(f"\nThe report: {printable(str(page))}")
+    print()
+    put(f"The report: {page}")
     if open_page and not webbrowser.open(page.resolve().as_uri()):
         note("no browser could be started: open the report yourself")
 
@@ -135,11 +136,15 @@ def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
     third = len(layers) // 3
     summarised(stores, {}, layers=layers[third - 1 :: third])
     weights = directory / "efficientnet_lite0.safetensors" if is_trained else "none"
+    print()
     if is_trained:
-        print("\n2 is the same architecture with random weights.", end=" ")
-        print("The stimuli are drawings: a study needs photographs.")
+        put(
+            "2 is the same architecture with random weights. The stimuli are drawings: a study "
+            "needs photographs."
+        )
     else:
-        print(f"\nThis network is untrained. To see a trained one beside it: {_ANOTHER}")
-    print("\nAll layers, and the same network on your own images in a folder per category:")
-    print(printable(f"  fusiform summary {' '.join(stores)}"))
-    print(printable(f"  fusiform scan {MODEL} FOLDER --weights {weights} -o own.zarr"))
+        put(f"This network is untrained. To see a trained one beside it: {_ANOTHER}")
+    print()
+    put("All layers, and the same network on your own images in a folder per category:")
+    put_command(f"  fusiform summary {' '.join(stores)}")
+    put_command(f"  fusiform scan {MODEL} FOLDER --weights {weights} -o own.zarr")

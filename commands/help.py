@@ -11,10 +11,15 @@ from typer.core import TyperCommand, TyperGroup
 from .fields import Command
 
 # Headings in this order; others stand between them.
-_FIRST = ("Arguments", "Options", "Network", "Preprocessing", "Stimuli", "Units", "Design")
+_FIRST = (
+    *("Arguments", "Options", "Layers and contrasts", "Network", "Preprocessing", "Stimuli"),
+    *("Units", "Design"),
+)
 _LAST = ("Resources", "Output")
 # Columns of a flag and its metavar; a longer one has a line of its own.
 _WIDTH = 28
+# Columns of a line on a wider terminal: longer lines are hard to read.
+_WIDEST = 120
 
 
 def _sections(formatter: Any, rows: Iterable[tuple[str, tuple[str, str]]]) -> None:
@@ -73,7 +78,7 @@ def group(text: str, complete: bool = False) -> typer.Typer:
         add_completion=complete,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDEST},
     )
 
 

@@ -12,13 +12,14 @@ from fusiform.engine.spec import Network
 from .fields import Of, command
 from .notes import note, note_unless, tell
 from .parsing import names, numbers
-from .shared_options import AsJson, Device, Quiet
+from .shared_options import AsJson, Device, Quiet, tabled
 from .tables import print_json, print_table
 
 _UNTRAINED = Network("resnet50", weights="none")
 
 
 @command
+@tabled
 def doctor(
     output: Annotated[
         str, typer.Option("--output", "-o", help="Where stores will go: 64 MiB are tried there.")
@@ -43,7 +44,7 @@ def doctor(
     else:
         said = {"unknown": "not checked"}
         rows = [[f.topic, said.get(f.severity, f.severity), f.found] for f in findings]
-        print_table(["what", "", "found"], rows, right=set())
+        print_table(["what", "", "found"], rows, right=(), wrapped=[2])
         advised = [f for f in findings if f.advice]
         if advised:
             print()
@@ -54,6 +55,7 @@ def doctor(
 
 
 @command
+@tabled
 def bench(
     network: Annotated[Network, Of(("model", "weights", "precision", "compile"))] = _UNTRAINED,
     parts: Annotated[
@@ -132,4 +134,5 @@ def bench(
             for row in measured
         ],
         right={3},
+        wrapped=[5],
     )

@@ -17,6 +17,8 @@ import typer
 
 from fusiform.engine.texts import printable as printable
 
+from .fitting import continued, shorten, width_of, wrap
+
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 
 _QUOTES = "\"'"
@@ -36,15 +38,34 @@ def _flag(found: re.Match[str]) -> str:
     return FLAGS[name] if value in (None, "True") else f"{FLAGS[name]} {value.strip(_QUOTES)}"
 
 
-def tell(line: str) -> None:
+def put(line: str, indent: int = 2) -> None:
+    """Print a line on stdout, or several that fit the terminal, all but the first indented."""
+    print(wrap(printable(line), width_of(sys.stdout), indent))
+
+
+def put_heading(path: str, said: str, number: str = "") -> None:
+    """Print what a store is; its path is shortened to fit the terminal."""
+    width = width_of(sys.stdout)
+    shown = printable(path)
+    if width is not None:
+        shown = shorten(shown, width - len(number) - 1)
+    put(f"{number}{shown}: {said}", indent=len(number) or 2)
+
+
+def put_command(line: str) -> None:
+    """Print a command that can be copied as it stands."""
+    print(continued(printable(line), width_of(sys.stdout), indent=8))
+
+
+def tell(line: str, indent: int = 2) -> None:
     """Print a sentence of the engine on stdout."""
-    print(printable(flagged(line)))
+    put(flagged(line), indent)
 
 
 def note(line: str) -> None:
     """Print a note on stderr."""
     # One write: another thread's note, or a progress bar, would come between two.
-    sys.stderr.write(f"{printable(flagged(line))}\n")
+    sys.stderr.write(f"{wrap(printable(flagged(line)), width_of(sys.stderr))}\n")
     sys.stderr.flush()
 
 
@@ -55,8 +76,8 @@ def note_unless(quiet: bool) -> Callable[[str], None]:
 
 def say(mistake: str, *below: str) -> int:
     """Print a user's mistake on stderr; return the exit code."""
-    lines = [printable(flagged(line)) for line in (mistake, *below)]
-    print(f"error: {lines[0]}", *lines[1:], sep="\n", file=sys.stderr)
+    first, *rest = (printable(flagged(line)) for line in (f"error: {mistake}", *below))
+    print(wrap(first, width_of(sys.stderr)), *rest, sep="\n", file=sys.stderr)
     return 2
 
 

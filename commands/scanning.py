@@ -13,7 +13,7 @@ from fusiform.engine.spec import Design, Network, Resources, Stimuli
 from fusiform.engine.texts import duration, in_bytes
 
 from .fields import Of, command
-from .notes import printable, stopped_in_a_line, tell
+from .notes import put, stopped_in_a_line, tell
 from .progress import listening
 from .shared_options import (
     NOTHING_KEPT,
@@ -26,15 +26,17 @@ from .shared_options import (
     Quiet,
     Restart,
     criterion_of,
+    tabled,
 )
 from .summaries import print_peaks
-from .tables import print_json, print_table
+from .tables import DESCRIPTION, description_of, print_json, print_table
 
 if TYPE_CHECKING:
     from fusiform.engine.doctor.forecast import Forecast
 
 
 @command
+@tabled
 def layers(
     network: Annotated[Network, Of(("model", "crop"))],
     design: Annotated[Design, Of(("units",))],
@@ -58,24 +60,23 @@ def layers(
         print_json({"layers": rows, "refused": found.refused})
         return
     print_table(
-        ["layer", "type", "shape", "units", "live moments", ""],
+        ["layer", "", "units", *DESCRIPTION, "live moments"],
         [
             [
                 layer.name,
-                layer.kind,
-                " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
-                f"{layer.units:,}",
-                in_bytes(layer.state_bytes),
                 "default" if layer.name in default else "",
+                f"{layer.units:,}",
+                *description_of(layer),
+                in_bytes(layer.state_bytes),
             ]
             for layer in found.layers
         ],
-        right={3, 4},
+        right={2, 6},
     )
     print()
     for note in notes:
         tell(note)
-    print(
+    put(
         f"--layers blocks (the default): {len(chosen)} layers, "
         f"{sum(layer.units for layer in chosen):,} units, "
         f"{in_bytes(sum(layer.state_bytes for layer in chosen))} of live moments"
@@ -85,6 +86,7 @@ def layers(
 
 
 @command
+@tabled
 def plan(
     network: Network,
     stimuli: Stimuli,
@@ -247,23 +249,22 @@ def _print_forecast(found: Forecast, as_json: bool) -> None:
     passes = {name: number for number, part in enumerate(found.passes, 1) for name in part}
     several = len(found.passes) > 1
     print_table(
-        ["layer", "type", "shape", "units", "live moments", *(["pass"] * several)],
+        ["layer", *(["pass"] * several), "units", "live moments", *DESCRIPTION],
         [
             [
                 one.name,
-                one.kind,
-                " x ".join(map(str, one.shape)),
+                *([str(passes[one.name])] * several),
                 f"{one.units:,}",
                 in_bytes(one.state_bytes),
-                *([str(passes[one.name])] * several),
+                *description_of(one),
             ]
             for one in found.layers
         ],
-        right={3, 4, 5},
+        right={1, 2, 3} if several else {1, 2},
     )
     print()
     for name, text in _forecast_lines(found):
-        print(printable(f"{name:<10} {text}"))
+        put(f"{name:<10} {text}", indent=11)
 
 
 def _forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,13 +15,15 @@ from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.contrasts.language.presets import PRESETS, preset, remarks
 
 from .fields import Command, Of
+from .fitting import width_as
 from .notes import note
 from .tables import Destination
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.store import Store
 
-_CRITERION, _OUTPUT = "Criterion", "Output"
+_CRITERION, _OUTPUT, _RESOURCES = "Criterion", "Output", "Resources"
+_ASKED, _RANDOM = "Layers and contrasts", "Random draws"
 NOTHING_KEPT = "nothing was committed yet: nothing is left"
 MODEL_HELP = "NAME, torchvision:NAME, timm:NAME, clip:NAME, hf:NAME, or package.module:factory."
 
@@ -33,17 +36,31 @@ Contrasts = Annotated[
         "--contrast",
         metavar="CONTRAST",
         help="A contrast, as select takes it; repeatable. By default every category.",
+        rich_help_panel=_ASKED,
     ),
 ]
 LayerNames = Annotated[
     list[str] | None,
-    typer.Option("--layers", help="Only these: names or globs, joined by commas; repeatable."),
+    typer.Option(
+        "--layers",
+        help="Only these: names or globs, joined by commas; repeatable.",
+        rich_help_panel=_ASKED,
+    ),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda or cuda:1; by default a GPU if there is one.")
+    str | None,
+    typer.Option(
+        help="cpu, cuda or cuda:1; by default a GPU if there is one.", rich_help_panel=_RESOURCES
+    ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn at random.")]
-Resamples = Annotated[int, typer.Option(help="Draws for intervals, chance and permutations.")]
+Seed = Annotated[
+    int,
+    typer.Option(help="Seed of everything that is drawn at random.", rich_help_panel=_RANDOM),
+]
+Resamples = Annotated[
+    int,
+    typer.Option(help="Draws for intervals, chance and permutations.", rich_help_panel=_RANDOM),
+]
 Distance = Annotated[
     Literal["correlation", "euclidean"], typer.Option(help="Distance between two patterns.")
 ]
@@ -89,6 +106,14 @@ Every = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+Wide = Annotated[
+    bool,
+    typer.Option(
+        "--wide",
+        help="Whole lines, however wide the terminal: every column, and names in full.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel=_OUTPUT),
@@ -99,6 +124,7 @@ MemoryBudget = Annotated[
         metavar="SIZE",
         help="Memory to use at most, as 2GiB. Answers are computed in blocks of some MiB; a "
         "smaller budget takes smaller ones.",
+        rich_help_panel=_RESOURCES,
     ),
 ]
 
@@ -116,24 +142,45 @@ Preset = Annotated[
 
 def within_budget(function: Command) -> Command:
     """A command that takes ``--memory-budget``, and answers within it."""
+    return _within(function, "memory_budget", None, MemoryBudget, _budget)
+
+
+def tabled(function: Command) -> Command:
+    """A command that takes ``--wide``; without it, its tables fit the terminal."""
+    return _within(function, "wide", False, Wide, width_as)
+
+
+@contextmanager
+def _budget(size: str | None) -> Iterator[None]:
+    from fusiform.engine.blocks import memory_budget, require_slab
+
+    with memory_budget(size):
+        require_slab()
+        yield
+
+
+def _within(
+    function: Command,
+    name: str,
+    default: Any,
+    annotation: Any,
+    context: Callable[[Any], AbstractContextManager[None]],
+) -> Command:
+    """A command with one option more, whose value makes the context it runs in."""
 
     @wraps(function)
-    def run(memory_budget: str | None = None, **given: Any) -> None:
-        from fusiform.engine.blocks import memory_budget as within
-        from fusiform.engine.blocks import require_slab
-
-        with within(memory_budget):
-            require_slab()
+    def run(**given: Any) -> None:
+        with context(given.pop(name, default)):
             function(**given)
 
     signature = inspect.signature(function)
-    budget = inspect.Parameter(
-        "memory_budget", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=MemoryBudget
+    option = inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), budget]
+        parameters=[*signature.parameters.values(), option]
     )
-    run.__annotations__ = {**function.__annotations__, "memory_budget": MemoryBudget}
+    run.__annotations__ = {**function.__annotations__, name: annotation}
     return run
 
 

@@ -11,9 +11,9 @@ from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.spec import Network, Resources, Stimuli
 
 from .fields import Of, command
-from .notes import note, printable, stopped_in_a_line, tell
+from .notes import note, put, stopped_in_a_line, tell
 from .progress import listening
-from .shared_options import AsJson, Quiet, Seed
+from .shared_options import AsJson, Quiet, Seed, tabled
 from .tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def make(
     from fusiform import make_stimuli
 
     made = make_stimuli(directory, per_category=per_category, size=size, seed=seed)
-    print(printable(f"drew {len(made)} stimuli in {directory}"))
+    put(f"drew {len(made)} stimuli in {directory}")
 
 
 @command
@@ -64,10 +64,11 @@ def scramble(
     from fusiform import scramble_stimuli
 
     made = scramble_stimuli(source, output, method=method, seed=seed, blocks=blocks, note=note)
-    print(printable(f"scrambled {len(made)} images into {output}"))
+    put(f"scrambled {len(made)} images into {output}")
 
 
 @command
+@tabled
 def check(
     stimuli: Annotated[Stimuli, Of(("source", "groups", "root"))], as_json: AsJson = False
 ) -> None:

@@ -11,9 +11,9 @@ import typer
 from fusiform.engine.texts import in_bytes
 
 from .fields import command
-from .notes import note, printable, tell
-from .shared_options import AsJson, Output, Overwrite, StoreOrRecording, Stores
-from .tables import cut, print_json, print_table
+from .notes import note, put, tell
+from .shared_options import AsJson, Output, Overwrite, StoreOrRecording, Stores, tabled
+from .tables import DESCRIPTION, cut, description_of, print_json, print_rest, print_table
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.info import StoreInfo
@@ -24,10 +24,11 @@ ArchiveFile = Annotated[
         "--output", "-o", help="The file to create: NAME.zarr.zip.", rich_help_panel="Output"
     ),
 ]
-_NAME_WIDTH, _MOST_LAYERS = 16, 30
+_NAME_WIDTH, _MOST_LAYERS = 15, 30
 
 
 @command
+@tabled
 def info(path: StoreOrRecording, as_json: AsJson = False) -> None:
     """Describe a store or recording: network, layers, stimuli, settings.
 
@@ -44,25 +45,24 @@ def info(path: StoreOrRecording, as_json: AsJson = False) -> None:
         print_json(described)
         return
     for name, value in _info_lines(found):
-        tell(f"{name + ':':<{_NAME_WIDTH}} {cut(value)}")
+        tell(f"{name + ':':<{_NAME_WIDTH}} {cut(value)}", indent=_NAME_WIDTH + 1)
     print()
     recorded = found.recorded or {}
     print_table(
-        ["layer", "type", "shape", "units", *(["recorded"] if recorded else [])],
+        ["layer", "units", *(["recorded"] if recorded else []), *DESCRIPTION],
         [
             [
                 cut(layer.name),
-                cut(layer.kind),
-                " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
                 f"{layer.units:,}",
                 *([f"{recorded[layer.name]:,}"] if recorded else []),
+                *description_of(layer),
             ]
             for layer in found.layers[:_MOST_LAYERS]
         ],
-        right={3, 4},
+        right={1, 2} if recorded else {1},
     )
     if len(found.layers) > _MOST_LAYERS:
-        print(f"... and {len(found.layers) - _MOST_LAYERS:,} more: --json lists them")
+        print_rest(f"and {len(found.layers) - _MOST_LAYERS:,} more", "--json lists them")
 
 
 @command
@@ -85,7 +85,7 @@ def check(
         damaged |= bool(found.problems)
         whole = f"whole ({found.arrays} arrays, {in_bytes(found.bytes_read)} read)"
         state = "not finished" if found.unfinished else "damaged" if found.problems else whole
-        print(printable(f"{path}: {state}"))
+        put(f"{path}: {state}")
         for problem in found.problems:
             tell(f"  {problem}")
     if damaged:

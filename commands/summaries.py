@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from fusiform.engine.errors import shortened
 from fusiform.engine.layer import describe_units
 
-from .notes import note, printable
-from .tables import Destination, excerpt_of, print_rest, print_table, put_out
+from .notes import note, put, put_command, put_heading
+from .tables import Destination, excerpt_of, fits, print_rest, print_table, put_out
 
 if TYPE_CHECKING:
     from fusiform.engine.contrasts.language.criterion import Criterion
@@ -48,15 +48,13 @@ def put_results(
     numbers = [f"{number}  " for number in range(1, len(paths) + 1)] if len(paths) > 1 else [""]
     for number, path, store in zip(numbers, paths, stores, strict=True):
         model, weights = store.provenance["model"], store.provenance["weights"]
-        print(printable(f"{number}{path}: {model} ({weights}){_otherwise(store)}"))
-    print(printable(f"selective: {criterion}"), end="\n\n")
+        put_heading(path, f"{model} ({weights}){_otherwise(store)}", number)
+    put(f"selective: {criterion}")
+    print()
     noun = "categories" if heading == "category" else "contrasts"
     part = excerpt_of([row for found in rows for row in found], every, noun=noun)
     excerpts = [[row for row in found if part.has(row.layer, row.contrast)] for found in rows]
-    if len(paths) == 1:
-        _print_summary(excerpts[0], heading)
-    else:
-        _print_side_by_side(excerpts, heading)
+    _print_rows(excerpts, heading)
     print_rest(part.said)
     _print_remarks(paths, stores, rows)
 
@@ -77,7 +75,8 @@ def print_peaks(store: Store, path: str) -> None:
         rows += summary(store, layers=layer, contrasts=store.categories[category])
     base = re.sub(r"\.zarr(\.zip)?/?$", "", path)
     with redirect_stdout(sys.stderr):
-        print(printable(f"wrote {path}"), end="\n\n")
+        put(f"wrote {path}")
+        print()
         head = ["category", "peaks in", "selective %", "replicated %", "CSI"]
         lines = [
             [
@@ -90,31 +89,37 @@ def print_peaks(store: Store, path: str) -> None:
         ]
         print_table(head, lines, right={2, 3, 4})
         if more := len(store.categories) - len(rows):
-            print(f"... and {more:,} more: fusiform summary shows all")
+            print_rest(f"and {more:,} more", "fusiform summary shows all")
         if store.folds > 1:
-            print("replicated, CSI: of the units selected on one fold, on the others")
-        print(end="\n")
-        print(printable(f"next: fusiform summary {path}"))
-        print(printable(f"      fusiform report {path} -o {base}.html"), flush=True)
+            put("replicated, CSI: of the units selected on one fold, on the others")
+        print()
+        put_command(f"next: fusiform summary {path}")
+        put_command(f"      fusiform report {path} -o {base}.html")
+        print(end="", flush=True)
 
 
 def _print_remarks(paths: list[str], stores: list[Store], rows: Sequence[list[Row]]) -> None:
     """Lines on the columns, on what the scans lacked, and on units that gave NaN or infinity."""
     if any(store.folds > 1 for store in stores):
-        print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
+        print()
+        put("replicated, CSI, d', response: of the units selected on one fold, on the others")
     for path, store in zip(paths, stores, strict=True):
         if store.folds == 1:
             said = (
                 f"{path}: the scan had --folds 1: replication and unbiased measures need two folds"
             )
-            print(f"\n{printable(said)}")
+            print()
+            put(said)
     for path, store in zip(paths, stores, strict=True):
         if store.skipped:
-            print(f"\n{printable(_skipped(path, store))}")
+            print()
+            put(_skipped(path, store))
+    layers = {row.layer for found in rows for row in found}
+    idle = [one.name for store in stores for one in store.layers if one.passes_on]
+    if named := shortened(name for name in dict.fromkeys(idle) if name in layers):
+        put(f"{named}: of type Identity, which passes on what it takes")
     if any(store.shuffles for store in stores):
-        print(
-            "chance: the mean share selected under shuffled labels, of units drawn from the layer"
-        )
+        put("chance: the mean share selected under shuffled labels, of units drawn from the layer")
     for path, store, found in zip(paths, stores, rows, strict=True):
         _warn_of_nonfinite(path, store, list({r.layer: r for r in found if r.nonfinite}.values()))
 
@@ -132,10 +137,10 @@ def _warn_of_nonfinite(path: str, store: Store, rows: list[Row]) -> None:
         warning = f"{row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity"
         if "float16" in (store.layer(row.layer).dtype, store.provenance.get("precision")):
             warning += f": {OVERFLOW}"
-        print(printable(f"warning: {warning}"))
+        put(f"warning: {warning}")
     if len(rows) > _MOST_WARNED:
         more = len(rows) - _MOST_WARNED
-        print(f"warning: so did units of {more:,} more layers: --format csv lists them")
+        put(f"warning: so did units of {more:,} more layers: --format csv lists them")
 
 
 def _otherwise(store: StoreReader) -> str:
@@ -155,57 +160,57 @@ def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _print_summary(rows: list[Row], heading: str) -> None:
-    chance = any(row.chance is not None for row in rows)
-    head = ["layer", heading, "units", "dead %", "selective", "%", *(["chance %"] * chance)]
-    head += ["replicated %", "CSI", "d'", "response"]
-    print_table(
-        head,
-        [
-            [
-                row.layer if index == 0 or rows[index - 1].layer != row.layer else "",
-                row.contrast,
-                f"{row.units:,}",
-                _percent(row.dead / row.units),
-                f"{row.selective:,}",
-                _percent(row.share),
-                *([_percent(row.chance)] * chance),
-                _percent(row.replicated),
-                *map(_decimal, (row.csi, row.d_prime, row.response)),
-            ]
-            for index, row in enumerate(rows)
-        ],
-        right=set(range(2, len(head))),
-    )
+# Columns of a summary in the order of their importance.
+_Columns = dict[str, Callable[["Row"], str]]
+_BESIDE: _Columns = {
+    "%": lambda row: _percent(row.share),
+    "CSI": lambda row: _decimal(row.csi),
+    "replicated %": lambda row: _percent(row.replicated),
+    "chance %": lambda row: _percent(row.chance),
+    "d'": lambda row: _decimal(row.d_prime),
+}
+_OTHERS: _Columns = {
+    "selective": lambda row: f"{row.selective:,}",
+    "units": lambda row: f"{row.units:,}",
+    "dead %": lambda row: _percent(row.dead / row.units),
+    "response": lambda row: _decimal(row.response),
+}
 
 
-def _print_side_by_side(results: list[list[Row]], heading: str) -> None:
-    """A line per layer and contrast that any store has; per measure a column for every store."""
+def _print_rows(results: list[list[Row]], heading: str) -> None:
+    """A line per layer and contrast that any store has, with columns for every store.
+
+    Where the shares and CSI of all stores do not fit, they stand below one another.
+    """
     found = [{(row.layer, row.contrast): row for row in rows} for rows in results]
-    lines = list(dict.fromkeys(key for rows in found for key in rows))
-    measured: dict[str, Callable[[Row], str]] = {
-        "%": lambda row: _percent(row.share),
-        "replicated %": lambda row: _percent(row.replicated),
-        "CSI": lambda row: _decimal(row.csi),
-        "d'": lambda row: _decimal(row.d_prime),
-    }
-    if any(row.chance is not None for rows in results for row in rows):
-        measured["chance %"] = lambda row: _percent(row.chance)
-    stores = range(1, len(results) + 1)
-    head = ["layer", heading, *(f"{name} {number}" for name in measured for number in stores)]
-    print_table(
-        head,
-        [
-            [
-                layer if index == 0 or lines[index - 1][0] != layer else "",
-                contrast,
-                *(
-                    show(rows[layer, contrast]) if (layer, contrast) in rows else ""
-                    for show in measured.values()
-                    for rows in found
-                ),
-            ]
-            for index, (layer, contrast) in enumerate(lines)
-        ],
-        right=set(range(2, len(head))),
-    )
+    keys = list(dict.fromkeys(key for rows in found for key in rows))
+    is_null = any(row.chance is not None for rows in results for row in rows)
+    columns = {name: show for name, show in _BESIDE.items() if is_null or name != "chance %"}
+    number, names = len(found), ["layer", heading]
+    if number > 1:
+        head = [*names, *(f"{name} {k + 1}" for name in columns for k in range(number))]
+        shows = [(show, rows) for show in columns.values() for rows in found]
+        lines = [[*key, *(show(rows[key]) if key in rows else "" for show, rows in shows)]
+                 for key in keys]  # fmt: skip
+        needed = 2 + 2 * number
+        if fits([row[:needed] for row in [head, *lines]], range(2, needed), number):
+            print_table(head, _once(lines), range(2, len(head)), together=number)
+            return
+        names.append("store")
+    columns |= _OTHERS
+    lines = [
+        [*([*key, str(k + 1)][: len(names)]), *(show(found[k][key]) for show in columns.values())]
+        for key in keys
+        for k in range(number)
+        if key in found[k]
+    ]
+    print_table([*names, *columns], _once(lines), range(2, len(names) + len(columns)))
+
+
+def _once(lines: list[list[str]]) -> list[list[str]]:
+    """Lines without the layer, or layer and contrast, of the line before."""
+    shown = []
+    for before, line in zip([["", ""], *lines], lines, strict=False):
+        same = 0 if line[0] != before[0] else 1 if line[1] != before[1] else 2
+        shown.append([*[""] * same, *line[same:]])
+    return shown

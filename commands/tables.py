@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusiform.engine.errors import shortened
 from fusiform.engine.excerpt import MOST_ROWS, Excerpt, excerpt
 from fusiform.engine.urls import without_credentials
 from fusiform.engine.values import Format, as_json
 
-from .notes import note, printable
+from . import fitting
+from .notes import note, printable, put
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.tables import Printed
+    from fusiform.engine.layer import Layer
+    from fusiform.engine.responses.answer import Answer
     from fusiform.engine.table import Table
 
+DESCRIPTION = ("shape", "dimensions", "type")
 # Columns of numbers that are written as text have one of these in their name.
 _INTERVALS = ("95", "chance", "ceiling")
+# Columns of a recording's answer that list images.
+_IMAGES = ("most", "least")
 
 
 def print_json(value: Any) -> None:
@@ -28,28 +36,84 @@ def print_json(value: Any) -> None:
     print(as_json(value, indent=2))
 
 
-def print_table(head: list[str], rows: list[list[str]], right: set[int]) -> None:
-    """A table; the columns in ``right`` are right-aligned."""
-    head, *rows = [[printable(cell) for cell in row] for row in [head, *rows]]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, ["-" * width for width in widths], *rows]:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+def print_table(
+    head: list[str],
+    rows: list[list[str]],
+    right: Collection[int],
+    wrapped: Collection[int] = (),
+    together: int = 1,
+    kept: int = 0,
+) -> None:
+    """A table that fits the terminal, and a line that names what does not; see :func:`.fit`.
+
+    Columns stand in the order of their importance; those in ``right`` are right-aligned.
+    """
+    table = [[printable(cell) for cell in row] for row in [head, *rows]]
+    found = fitting.fit(table, right, wrapped, fitting.width_of(sys.stdout), together, kept)
+    head, *rows = (list(row) for row in zip(*found.columns, strict=True))
+    for row in [head, ["-" * width for width in found.widths], *rows]:
+        _print_row(row, found.widths, right, wrapped)
+    _print_left_out(found)
+
+
+def description_of(layer: Layer) -> list[str]:
+    """Shape, dimensions and type of a layer."""
+    kind = f"{layer.kind} (passes on what it takes)" if layer.passes_on else layer.kind
+    return [" x ".join(map(str, layer.shape)), ", ".join(layer.dims), cut(kind)]
+
+
+def fits(table: Sequence[Sequence[str]], right: Collection[int], together: int) -> bool:
+    """Whether all columns of a table, its first row the headings, fit the terminal."""
+    table = [[printable(cell) for cell in row] for row in table]
+    width = fitting.width_of(sys.stdout)
+    return not fitting.fit(table, right, (), width, together).left_out
+
+
+def _print_row(
+    row: list[str], widths: list[int], right: Collection[int], wrapped: Collection[int]
+) -> None:
+    """A row, of several lines where a text is longer than its column."""
+    cells = [fitting.wrap(cell, widths[place], 0).splitlines() if place in wrapped else [cell]
+             for place, cell in enumerate(row)]  # fmt: skip
+    for line in zip_longest(*cells, fillvalue=""):
+        shown = (
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        print("  ".join(shown).rstrip())
+
+
+def _print_left_out(found: fitting.Fitted) -> None:
+    said = []
+    if found.left_out:
+        said.append(f"columns not shown: {shortened(found.left_out)}")
+    if found.is_shortened:
+        said.append("names shortened")
+    remedy = "a wider terminal" if fitting.is_wide.get() is None else "--wide"
+    print_rest("; ".join(said), f"{remedy} shows all")
 
 
 def print_titled(table: Printed) -> None:
     """A table under its title; numbers and intervals stand on the right."""
-    print(f"\n{printable(table.title)}\n")
+    print()
+    put(table.title)
+    print()
     numeric = {i for i in range(len(table.head))
                if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
     spans = {i for i, name in enumerate(table.head)
-             if name.isdigit() or any(word in name for word in _INTERVALS)}  # fmt: skip
+             if name[:1].isdigit() or any(word in name for word in _INTERVALS)}  # fmt: skip
     rows = [[_cell(value) for value in row] for row in table.rows]
     print_table(table.head, rows, right=numeric | spans)
     print_rest(table.said)
+
+
+def print_answer(found: Answer, every: bool) -> None:
+    """An answer of a recording: every line, or an excerpt; images take several lines."""
+    head, lines, said = (found.head, found.lines, "") if every else found.excerpt()
+    right = {place for place, name in enumerate(head) if name not in found.words}
+    images = {place for place, name in enumerate(head) if name in _IMAGES}
+    print_table(head, lines, right, images - right)
+    print_rest(said)
 
 
 def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
@@ -73,7 +137,7 @@ def excerpt_of(
 def print_rest(said: str, remedy: str = "--all shows all, --format csv has all") -> None:
     """A line that says what of a table is shown, and how to see the rest; none if all is."""
     if said:
-        print(f"... {printable(said)}: {remedy}")
+        put(f"... {said}: {remedy}", indent=4)
 
 
 @dataclass(frozen=True)
@@ -111,8 +175,19 @@ class Destination:
 PRINTED = Destination()
 
 
-def put_out(tables: Iterable[Table], to: Destination, every: bool = True) -> None:
-    """Print tables as one, an excerpt unless ``every``; or write them in another form."""
+def put_out(
+    tables: Iterable[Table],
+    to: Destination,
+    every: bool = True,
+    layers: Iterable[Layer] = (),
+) -> None:
+    """Print tables as one, an excerpt unless ``every``; or write them in another form.
+
+    A printed table has shares in per cent, and no position along a dimension of length 1 of one of
+    the ``layers``; files have fractions, and every position.
+    """
+    from fusiform.engine.table import is_index
+
     if to.form is not None and not to.is_table:
         from fusiform.engine.querying.formats import write
 
@@ -124,9 +199,34 @@ def put_out(tables: Iterable[Table], to: Destination, every: bool = True) -> Non
     said = ""
     if not every and rows > MOST_ROWS:
         table, said = _excerpt_of(table, rows)
-    right = {i for i, values in enumerate(table.columns.values()) if values.dtype.kind in "fi"}
-    print_table(list(table.columns), [[_cell(v) for v in row] for row in table.rows()], right)
+    head, cells = _as_printed(table, layers)
+    numbers = {name for name, values in table.columns.items() if values.dtype.kind in "fi"}
+    right = {place for place, name in enumerate(head) if name in numbers or name == "%"}
+    measures = [head.index(name) for name, own in table.stored.items()
+                if name in head and name in numbers and not is_index(own)]  # fmt: skip
+    print_table(head, cells, right, kept=min(measures, default=0) + 1)
     print_rest(said)
+
+
+def _as_printed(table: Table, layers: Iterable[Layer]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of a table for people."""
+    lengths: dict[tuple[str, str], int] = {}
+    for layer in layers:
+        for dim, length in zip(layer.dims, layer.shape, strict=True):
+            key = layer.name, dim
+            lengths[key] = max(length if layer.units > 1 else 2, lengths.get(key, 0))
+    names = list(table.stored)
+    if "share" in names and "units" in names:
+        names.insert(names.index("units"), names.pop(names.index("share")))
+
+    def cell(row: Mapping[str, Any], name: str) -> str:
+        if lengths.get((row.get("layer", ""), name)) == 1:
+            return _cell(None)
+        return _cell(100 * row[name] if name == "share" else row[name])
+
+    rows = (dict(zip(table.stored, row, strict=True)) for row in table.rows())
+    cells = [[cell(row, name) for name in names] for row in rows]
+    return ["%" if name == "share" else name for name in names], cells
 
 
 def _leading(tables: Iterable[Table], every: bool) -> tuple[Table, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import UserError, nearest
@@ -59,9 +59,20 @@ class Layer:
         return any(dim.startswith("axis_") for dim in self.dims)
 
     @property
+    def passes_on(self) -> bool:
+        """Whether the module returns what it takes; a network may have it as a placeholder."""
+        return self.kind == "Identity"
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of live moments: two float64 sums and a pivot in the activations' precision."""
         return self.units * (16 + DTYPES[self.dtype])
+
+    def where(self, place: Mapping[str, int], between: str = " ") -> str:
+        """The place of a unit along the dimensions in words; those of length 1 tell nothing."""
+        lengths = dict(zip(self.dims, self.shape, strict=True))
+        telling = [dim for dim in place if lengths[dim] > 1 or self.units == 1]
+        return between.join(f"{dim} {place[dim]}" for dim in telling)
 
 
 def columns(layers: Sequence[Layer]) -> Iterator[tuple[Layer, slice]]:

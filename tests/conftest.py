@@ -34,6 +34,13 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_terminal() -> None:
+    """No width of a terminal: readline, where pytest has it, sets COLUMNS for child processes."""
+    os.environ.pop("COLUMNS", None)
+    os.unsetenv("COLUMNS")
+
+
 @pytest.fixture(scope="session")
 def testdata() -> Path:
     """Folder of real stimuli and trained weights, if this machine has one."""

@@ -532,10 +532,11 @@ def test_summary_is_a_table_for_people(fusiform: Command, scanned: Path) -> None
     assert answer.err == ""
     assert f"{scanned}: torchvision:resnet18 (untrained, seed 0)\n" in answer.out
     assert "selective: Welch t against each baseline category; t > 3\n" in answer.out
-    rows = [line.split() for line in answer.out.splitlines()]
-    assert ["avgpool", "blobs", "512"] in [row[:3] for row in rows]
-    assert ["layer4.1", "blobs", "2,048"] in [row[:3] for row in rows]
-    assert ["stripes", "512"] in [row[:2] for row in rows]
+    head, _, *rows = (line.split() for line in answer.out.splitlines()[3:])
+    assert head[:4] == ["layer", "category", "%", "CSI"]
+    assert ["avgpool", "blobs", "512"] in [[*row[:2], row[-3]] for row in rows if len(row) == 10]
+    assert ["layer4.1", "blobs", "2,048"] in [[*row[:2], row[-3]] for row in rows if len(row) == 10]
+    assert ["stripes", "512"] in [[row[0], row[-3]] for row in rows if len(row) == 9]
     assert "replicated, CSI, d', response: of the units selected on one fold" in answer.out
 
 
@@ -612,7 +613,8 @@ def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Pat
         for name in ("selective", "share")
     )
     row = next(line.split() for line in lines if line.startswith("layer4.1  blobs"))
-    assert row[2:5] == ["2,048", f"{selective[0]:,.0f}", f"{100 * share[0]:.4g}"]
+    assert row[2] == f"{100 * share[0]:.4g}"
+    assert row[6:8] == [f"{selective[0]:,.0f}", "2,048"]
     assert "no overlap" not in answer.out
     said = fusiform("analyse", scanned, "overlap").out
     assert "no overlap (-): no unit responds more to each of two categories" in said
@@ -729,7 +731,7 @@ def test_layers_is_a_table_for_people(fusiform: Command) -> None:
     rows = [line.split("  ") for line in answer.out.splitlines()]
     (block,) = [[cell.strip() for cell in row if cell] for row in rows if row[0] == "layer1.0"]
     assert block == [
-        "layer1.0", "BasicBlock", "64 x 16 x 16 (channel, y, x)", "16,384", "320 KiB", "default",
+        "layer1.0", "default", "16,384", "64 x 16 x 16", "channel, y, x", "BasicBlock", "320 KiB",
     ]  # fmt: skip
     assert "--layers blocks (the default): 10 layers" in answer.out
     assert "not recordable: layer1.0.relu is called 2 times in a forward pass" in answer.out
@@ -751,11 +753,12 @@ def test_a_query_counts_and_shows_units(fusiform: Command, scanned: Path) -> Non
     store = open_store(scanned)
     answer = fusiform("query", scanned, "blobs: t > 2 and csi > 0.01", "--layers", "layer4.*")
     head, _, row = answer.out.splitlines()
-    assert head.split() == ["layer", "contrast", "matching", "units", "share"]
+    assert head.split() == ["layer", "contrast", "matching", "%", "units"]
     layer = store.layer("layer4.1")
     t, csi = store.read(layer, "t")[0], store.read(layer, "csi")[0]
     matching = int(((t > 2) & (csi > 0.01)).sum())
-    assert row.split()[:4] == ["layer4.1", "blobs", f"{matching:,}", f"{layer.units:,}"]
+    share = f"{100 * matching / layer.units:.4g}"
+    assert row.split() == ["layer4.1", "blobs", f"{matching:,}", share, f"{layer.units:,}"]
     answer = fusiform("query", scanned, "blobs: t > 2", "--top", "3", "--layers", "layer4.1")
     assert answer.out.splitlines()[0].split() == [
         "layer", "contrast", "channel", "y", "x", "t", "t_each", "q_each", "csi", "d_prime",

@@ -558,11 +558,11 @@ def test_info_prints_no_control_characters(
     own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = info(capsys, monkeypatch, str(own))
-    assert "status:          complete\n" in printed
-    assert "model:           made-up (none)\n" in printed
-    assert "layers:          3, of 65 units\n" in printed
-    assert "categories:      4: faces, bodies, <b>words</b>, scenes\n" in printed
-    assert "layer1.0    BasicBlock  5 x 3 x 2 (channel, y, x)     30\n" in printed
+    assert "status:         complete\n" in printed
+    assert "model:          made-up (none)\n" in printed
+    assert "layers:         3, of 65 units\n" in printed
+    assert "categories:     4: faces, bodies, <b>words</b>, scenes\n" in printed
+    assert "layer1.0       30  5 x 3 x 2  channel, y, x   BasicBlock\n" in printed
     described = json.loads(info(capsys, monkeypatch, str(own), "--json"))
     assert (described["units"], described["complete"]) == (65, True)
     assert described["attributes"]["model"] == "made-up"
@@ -576,7 +576,7 @@ def test_info_prints_no_control_characters(
     printed = info(capsys, monkeypatch, str(own))
     assert all(line.isprintable() for line in printed.splitlines())
     assert r"\x1b[2J\x1b]0;owned\x07 (none)" in printed
-    assert "status:          not complete: the scan that fills it has not finished" in printed
+    assert "status:         not complete: the scan that fills it has not finished" in printed
     assert info(capsys, monkeypatch, str(own), "--json").isascii()
     (own / "zarr.json").write_text("[" * 100_000)
     (line,) = info(capsys, monkeypatch, str(own)).splitlines()

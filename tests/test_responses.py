@@ -632,7 +632,7 @@ def test_the_repr_of_a_recording(own: Path) -> None:
     )
     assert not {"store", "moments", "null", "criterion"} & told.keys()
     result = CliRunner().invoke(app, ["info", str(own)])
-    rows = {line.split()[0]: line.split()[-2:] for line in result.stdout.splitlines()[-3:]}
+    rows = {line.split()[0]: line.split()[1:3] for line in result.stdout.splitlines()[-3:]}
     assert rows == {"conv": ["36", "6"], "head": ["12", "12"], "wide": ["300", "150"]}
     change(own, lambda attributes: attributes.update(status="recording"))
     unfinished = dict(facts(fusiform.info(own)))["status"]

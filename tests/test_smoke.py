@@ -42,7 +42,7 @@ check a.zarr b.zarr c.zarr merged.zarr
 info a.zarr
 archive a.zarr -o a.zarr.zip
 check a.zarr.zip
-summary a.zarr
+summary a.zarr --wide
 analyse a.zarr --resamples 20
 analyse a.zarr --resamples 20 -o analysis.parquet
 summary a.zarr b.zarr -o summary.csv

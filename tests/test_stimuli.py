@@ -426,10 +426,10 @@ def test_manifest_paths_outside_its_folder_raise(tmp_path: Path, kind: str) -> N
         entry = "sub/../../elsewhere/1.png"
     source = manifest(root / "set.csv", f"path,category\n1.png,a\n{entry},b\n")
     message = refusal(source)
-    assert f"{entry} leads out of {root}: copy" in message
+    assert f"{entry} is outside {root}: copy" in message
     assert "`root`" in message
     assert read_catalogue(source, root=tmp_path).names == ("1.png", entry)
-    assert f"leads out of {root} and {root / 'sub'}" in refusal(source, root=root / "sub")
+    assert f"is outside {root} and {root / 'sub'}" in refusal(source, root=root / "sub")
 
 
 def test_manifest_paths_with_dots_and_links_inside_are_accepted(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_all_manifest_paths_outside_are_counted(tmp_path: Path) -> None:
     outsider(root)
     entries = "".join(f"../elsewhere/1.png{' ' * n}/,b\n" for n in range(3))
     source = manifest(root / "set.csv", f"path,category\n1.png,a\n{entries}")
-    assert "and so do 2 more" in refusal(source)
+    assert "and so are 2 more" in refusal(source)
 
 
 def test_links_in_a_folder_are_followed_wherever_they_lead(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Analyses as tables for people: the columns that fit on a line."""
+"""Analyses as tables for people, their columns in the order of importance."""
 
 from __future__ import annotations
 
@@ -58,61 +58,61 @@ def tables(analysis: Analysis, every: bool = True) -> Iterator[Printed]:
 _Columns = dict[str, Callable[[Any], Any]]
 _COLUMNS: dict[str, _Columns] = {
     "shares": {
-        "units": lambda row: row.units,
-        "selective": lambda row: row.selective,
         "%": lambda row: percent(row.share),
         "95 %": lambda row: span(row.low, row.high, 100),
+        "selective": lambda row: row.selective,
+        "units": lambda row: row.units,
         "% of living": lambda row: percent(row.share_of_living),
         "95 % of living": lambda row: span(row.living_low, row.living_high, 100),
     },
     "specificity": {
         "measure": lambda row: row.measure,
-        "units": lambda row: row.units,
         "mean": lambda row: row.mean,
         "95 %": lambda row: span(row.low, row.high),
-        "5 to 95 % of units": lambda row: span(*_ends(row.quantiles)),
         "median": lambda row: None if row.quantiles is None else row.quantiles[2],
+        "5 to 95 % of units": lambda row: span(*_ends(row.quantiles)),
+        "units": lambda row: row.units,
     },
     "spread": {
-        "channels": lambda row: row.channels,
-        "selective": lambda row: row.selective,
         "with any %": lambda row: percent(row.share_with_any),
-        "any by chance": lambda row: _by_chance(row.random, "share_with_any", 100),
-        "entropy": lambda row: row.entropy,
-        "entropy by chance": lambda row: _by_chance(row.random, "entropy"),
+        "by chance %": lambda row: _by_chance(row.random, "share_with_any", 100),
         "Gini": lambda row: row.gini,
         "Gini by chance": lambda row: _by_chance(row.random, "gini"),
+        "entropy": lambda row: row.entropy,
+        "entropy by chance": lambda row: _by_chance(row.random, "entropy"),
+        "selective": lambda row: row.selective,
+        "channels": lambda row: row.channels,
     },
     "localisation": {
-        "places": lambda row: row.places,
-        "selective": lambda row: row.selective,
-        "entropy": lambda row: row.entropy,
-        "entropy by chance": lambda row: _chance(row.random),
         "Moran's I": lambda row: row.moran_i,
         "p": lambda row: row.p,
+        "entropy": lambda row: row.entropy,
+        "entropy by chance": lambda row: _chance(row.random),
+        "selective": lambda row: row.selective,
+        "places": lambda row: row.places,
     },
     "strength": {
-        "units": lambda row: row.units,
-        "preferred": lambda row: row.preferred,
-        "preferred 95 %": lambda row: span(row.preferred_low, row.preferred_high),
-        "others": lambda row: row.others,
-        "others 95 %": lambda row: span(row.others_low, row.others_high),
         "difference": lambda row: row.difference,
         "difference 95 %": lambda row: span(row.difference_low, row.difference_high),
+        "preferred": lambda row: row.preferred,
+        "others": lambda row: row.others,
+        "preferred 95 %": lambda row: span(row.preferred_low, row.preferred_high),
+        "others 95 %": lambda row: span(row.others_low, row.others_high),
+        "units": lambda row: row.units,
     },
     "overlap": {
         "other": lambda row: row.other,
+        "Jaccard": lambda row: None if row.exclusive else row.jaccard,
         "both": lambda row: None if row.exclusive else row.both,
         "if independent": lambda row: None if row.exclusive else row.expected,
         "either": lambda row: row.either,
-        "Jaccard": lambda row: None if row.exclusive else row.jaccard,
     },
     "agreement": {
         "other criterion": lambda row: row.other,
+        "Jaccard": lambda row: row.jaccard,
+        "both": lambda row: row.both,
         "selective": lambda row: row.selective,
         "by the other": lambda row: row.other_selective,
-        "both": lambda row: row.both,
-        "Jaccard": lambda row: row.jaccard,
     },
 }
 

@@ -31,7 +31,7 @@ def differences(comparison: Comparison, every: bool = True) -> Iterator[Printed]
         is_share = "share" in measure
         title = f"{measure}: {MEASURED[measure]}{', %' if is_share else ''}"
         if len(comparison.stores) == 2:
-            head = ["layer", "contrast", "1", "2", "2 - 1", "95 %", ""]
+            head = ["layer", "contrast", "1", "2", "2 - 1", "95 %"]
             cells = [_difference(one, is_share) for one in rows]
             yield Printed(title, head, cells, part.said)
         else:
@@ -64,27 +64,29 @@ def correlations(found: BrainComparison, each_layer: bool, every: bool = True) -
     for one in found.correlations:
         groups.setdefault((one.region, one.population), []).append(one)
     rows = [
-        [*_correlation(one), *(_best_layer(held_out[pair]) if shows_held_out else [])]
+        _correlation(one, _best_layer(held_out[pair]) if shows_held_out else [])
         for pair, own in groups.items()
         for one in (own if each_layer else _largest(own))
     ]
-    head = ["region", "population", "layer", "units", "r", "p", "p corrected", "ceiling"]
+    head = ["region", "population", "layer", "r", "p corrected"]
+    head += [*(["held-out r", "best for most"] * shows_held_out), "ceiling", "p", "units"]
     title = f"{found.compared}: {found.correlation} correlation, p from {found.orders:,} orders"
     said = ""
     if len(rows) > MOST_ROWS and not every:
         said, rows = f"{MOST_ROWS:,} of {len(rows):,} rows", rows[:MOST_ROWS]
-    return Printed(title, [*head, *(["held-out r", "best for most"] * shows_held_out)], rows, said)
+    return Printed(title, head, rows, said)
 
 
 def _difference(one: Difference, is_share: bool) -> list[Any]:
     name = one.layer if one.layer == one.other_layer else f"{one.layer} / {one.other_layer}"
     numbers = one.value, one.other_value, one.difference
+    *values, difference = (percent(number) if is_share else number for number in numbers)
     return [
         name,
         one.contrast,
-        *(percent(number) if is_share else number for number in numbers),
+        *values,
+        "- " if difference is None else f"{difference:.4g}{_mark(one) or ' '}",
         span(one.low, one.high, 100 if is_share else 1),
-        _mark(one),
     ]
 
 
@@ -98,11 +100,11 @@ def _largest(own: list[LayerCorrelation]) -> list[LayerCorrelation]:
     return [max(known, key=lambda pair: pair[0])[1]] if known else []
 
 
-def _correlation(one: LayerCorrelation) -> list[Any]:
+def _correlation(one: LayerCorrelation, held_out: list[Any]) -> list[Any]:
     ceiling = span(one.ceiling_low, one.ceiling_high)
-    numbers = [one.correlation, one.p, one.p_corrected]
     units = int(one.units) if one.units.is_integer() else round(one.units, 1)
-    return [one.region, one.population, one.layer, units, *numbers, ceiling]
+    names = one.region, one.population, one.layer
+    return [*names, one.correlation, one.p_corrected, *held_out, ceiling, one.p, units]
 
 
 def _best_layer(best: BestLayer) -> list[Any]:

@@ -124,7 +124,7 @@ def shown_stimuli(found: Iterable[tuple[int, Driven]]) -> list[Stimulus]:
 def rows_of(
     number: int, recording: Recording, units: Iterable[Driven], stimuli: Sequence[Stimulus]
 ) -> list[dict[str, Any]]:
-    """Units of a recording as rows for the page; stimuli are indices into its list."""
+    """Units of a numbered recording as rows for the page; stimuli are indices into its list."""
     selected = contrasts_of(recording) is not None
     places = {(one.recording, one.row): place for place, one in enumerate(stimuli)}
 
@@ -135,7 +135,7 @@ def rows_of(
         {
             "layer": unit.layer,
             "contrast": unit.contrast,
-            "place": ", ".join(f"{dim} {at}" for dim, at in unit.place.items()),
+            "place": recording.layer(unit.layer).where(unit.place, ", "),
             "auc": unit.auc,
             "held_out": bool(measured_folds(recording)),
             "selected": selected,

@@ -19,7 +19,7 @@ from .recording import Recording
 from .tuning import tuning
 
 Parts = Callable[[], Iterator[Table]]
-_WORDS = frozenset(("layer", "contrast", "unit", "distance", "most", "chosen by"))
+_WORDS = frozenset(("layer", "contrast", "distance", "most", "chosen by"))
 
 
 @dataclass(frozen=True, repr=False)
@@ -126,7 +126,7 @@ def _best(asked: _Asked) -> Answer:
     best = driven(recording, asked.contrasts, asked.layers, asked.units, asked.images)
     names = ("contrast", "unit", "fold", "rank", "stimulus", "row", "category")
     long = asked.long(lambda: frames.driving(recording, best), *names)
-    return Answer(*tables.best_table(best), long, _WORDS | {"least"}, "AUC")
+    return Answer(*tables.best_table(recording, best), long, _WORDS | {"least"}, "AUC")
 
 
 def _auc(asked: _Asked) -> Answer:

@@ -57,8 +57,8 @@ def table_of_layers(rows: Sequence[dict[str, Any]]) -> Table:
 
 def auc_table(found: Iterable[Discrimination], folds: int) -> Table:
     """A line per layer and contrast: AUC over units, on all stimuli and by fold."""
-    head = ["layer", "contrast", "units", f"q <= {_Q}", "AUC mean", "least", "median", "largest"]
-    head += [f"mean, fold {fold}" for fold in range(folds)]
+    head = ["layer", "contrast", "AUC mean", "median", "largest", "least", f"q <= {_Q}", "units"]
+    head += [f"mean fold {fold}" for fold in range(folds)]
     lines = []
     for one in found:
         own = np.ones(len(one.units), bool) if one.chosen is None else one.chosen
@@ -69,30 +69,30 @@ def auc_table(found: Iterable[Discrimination], folds: int) -> Table:
             [
                 one.layer,
                 one.contrast,
-                f"{np.count_nonzero(own):,}",
-                f"{passing:,}",
                 *(_decimal(value) for value in _spread(auc)),
+                f"{passing:,}",
+                f"{np.count_nonzero(own):,}",
                 *(_decimal(_mean(values[own])) for values in one.auc_fold),
             ]
         )
     return head, lines
 
 
-def best_table(found: Sequence[Driven]) -> Table:
+def best_table(recording: Recording, found: Sequence[Driven]) -> Table:
     """A line per unit: its AUC, and its most and least driving images."""
     folds = len(found[0].auc_fold) if found else 0
-    head = ["layer", "contrast", "unit", "AUC", *(f"fold {fold}" for fold in range(folds))]
-    head += ["% of target", "most", "least"]
+    head = ["layer", "contrast", "unit", "AUC", "most", "% of target", "least"]
+    head += [f"AUC fold {fold}" for fold in range(folds)]
     return head, [
         [
             one.layer,
             one.contrast,
-            " ".join(f"{dim} {place}" for dim, place in one.place.items()),
+            recording.layer(one.layer).where(one.place),
             _decimal(one.auc),
-            *map(_decimal, one.auc_fold),
-            f"{100 * one.preferred:.0f}",
             ", ".join(image.path for image in one.most),
+            f"{100 * one.preferred:.0f}",
             _least(one),
+            *map(_decimal, one.auc_fold),
         ]
         for one in found
     ]
@@ -101,7 +101,7 @@ def best_table(found: Sequence[Driven]) -> Table:
 def _least(one: Driven) -> str:
     """Categories of the weakest images; or their number, if more are tied than shown."""
     if one.lowest > len(one.least):
-        return f"{one.lowest} stimuli at {one.least[0].response:.3g}"
+        return f"{one.lowest} stimuli, all {one.least[0].response:.3g}"
     return ", ".join(image.category for image in one.least)
 
 
@@ -121,14 +121,14 @@ def tuning_table(recording: Recording, found: Sequence[Tuning]) -> Table:
 
 def geometry_table(found: Sequence[Geometry]) -> Table:
     """A line per layer."""
-    head = ["layer", "units", "stimuli", "distance", "within", "between", "between/within"]
+    head = ["layer", "between/within", "within", "between", "units", "stimuli", "distance"]
     return head, [
         [
             one.layer + (" (projected)" if one.projected else ""),
+            *map(_decimal, (one.ratio, one.within, one.between)),
             f"{one.units:,}",
             f"{one.stimuli:,}",
             one.distance,
-            *map(_decimal, (one.within, one.between, one.ratio)),
         ]
         for one in found
     ]
@@ -136,14 +136,13 @@ def geometry_table(found: Sequence[Geometry]) -> Table:
 
 def ceiling_table(found: Sequence[Ceiling]) -> Table:
     """A line per layer."""
-    head = ["layer", "units", "tuning r", "tuning", "distance", "geometry r", "geometry"]
+    head = ["layer", "tuning", "tuning r", "geometry", "geometry r", "units", "distance"]
     return head, [
         [
             one.layer,
+            *map(_decimal, (one.tuning, one.tuning_r, one.geometry, one.geometry_r)),
             f"{one.units:,} of {one.of:,}",
-            *map(_decimal, (one.tuning_r, one.tuning)),
             one.distance,
-            *map(_decimal, (one.geometry_r, one.geometry)),
         ]
         for one in found
     ]
@@ -163,7 +162,7 @@ def agreement_table(found: Sequence[Agreement]) -> Table:
 def _spread(values: NDArray[Any]) -> list[float | None]:
     if not len(values):
         return [None] * 4
-    return [float(f(values)) for f in (np.mean, np.min, np.median, np.max)]
+    return [float(f(values)) for f in (np.mean, np.median, np.max, np.min)]
 
 
 def _mean(values: NDArray[Any]) -> float | None:

@@ -50,7 +50,7 @@ class FilesByName:
 
 
 def refuse_outside(base: Path, names: Texts, root: Path | str | None) -> None:
-    """Raise if paths or links lead out of ``base`` and ``root``.
+    """Raise if paths or links are outside ``base`` and ``root``.
 
     Raises
     ------
@@ -61,16 +61,16 @@ def refuse_outside(base: Path, names: Texts, root: Path | str | None) -> None:
     first = next(outside, None)
     if first is not None:
         more = sum(1 for _ in outside)
-        others = f", and so do {more:,} more" if more else ""
+        others = f", and so are {more:,} more" if more else ""
         raise UserError(
             "files that a table or dataset names are inside its folder; "
-            f"{first} leads out of {base if root is None else f'{base} and {root}'}{others}: "
+            f"{first} is outside {base if root is None else f'{base} and {root}'}{others}: "
             "copy them in, or name their folder with `root`"
         )
 
 
 def _outside(base: Path, names: Texts, allowed: Sequence[str]) -> Iterator[str]:
-    """Names that lead out of ``allowed``; resolves every folder once, and every link."""
+    """Names outside ``allowed``; resolves every folder once, and every link."""
 
     def within(path: str) -> bool:
         real = os.path.realpath(path)
