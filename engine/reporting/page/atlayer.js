@@ -21,11 +21,10 @@ function distributionFigure(redraw) {
     controls: [choice("Index", measureNames, "csi", (value) => { state.measure = value; redraw(); })],
     table: () => {
       const edges = findings.edges[state.measure];
-      const bins = edges.slice(1).map((edge, i) => `${edges[i]} to ${edge}`);
-      const spelled = (store, k) => all(store, k).map((row) => ({ ...row,
-        ...Object.fromEntries(["q5", "q25", "q50", "q75", "q95"].map((name, i) => [name, row.quantiles?.[i]])),
-        ...Object.fromEntries(bins.map((name, i) => [name, row.histogram?.[i]])) }));
-      return tableOf(["units", "mean", "low", "high", "q5", "q25", "q50", "q75", "q95", ...bins], spelled);
+      const binned = (store, k) => all(store, k).flatMap((row) => (row.histogram ?? [null]).map((number, i) => ({ ...row,
+        ...Object.fromEntries(["q5", "q25", "q50", "q75", "q95"].map((name, q) => [name, row.quantiles?.[q]])),
+        bin_from: row.histogram && edges[i], bin_to: row.histogram && edges[i + 1], units_in_bin: number })));
+      return tableOf(["measure", "units", "mean", "low", "high", "q5", "q25", "q50", "q75", "q95", "bin_from", "bin_to", "units_in_bin"], binned);
     },
     picture: (width, theme) => drawRidges({
       label: `${LONG[state.measure]}, of selective units on held-out stimuli`,
@@ -41,11 +40,11 @@ function mapsFigure() {
     const row = rowAt(store, "localisation", k);
     const style = styleOf(k, theme);
     const title = several ? `${contrasts[k].name}, ${store.letter}` : contrasts[k].name;
-    if (!row?.map) return { title, colour: style.colour, values: [[null]], texts: [[`${title}: the layer has no positions`]], note: "no positions" };
+    if (!row?.map) return { title, empty: `${layerOf(store)} has no positions` };
     const texts = row.map.map((cells, y) => cells.map((share, x) => `${contrasts[k].name}, ${titleAt(store)}, y ${y}, x ${x}: ${percent(share)} of units`));
     const most = Math.max(...row.map.flat());
-    return { title, colour: style.colour, values: row.map, texts, ramp: [theme.ground, style.colour],
-      note: !most ? "none selective" : row.places < 2 ? `one position: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`, row.moran_i != null && probability(row.p)) };
+    return { title, group: store, empty: most ? null : "nothing is selective", colour: style.colour, values: row.map, texts, ramp: [theme.ground, style.colour],
+      note: row.places < 2 ? `one position: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`, row.moran_i != null && probability(row.p)) };
   };
   const rows = (store, k) => [rowAt(store, "localisation", k)].filter(Boolean);
   return {
