@@ -72,7 +72,9 @@ def written(request: pytest.FixtureRequest, writers: dict[str, Write]) -> tuple[
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name not in ("maps.pdf", "maps.png"))
+    return sorted(
+        path.name for path in folder.iterdir() if path.name not in ("maps.pdf", "maps.png")
+    )
 
 
 def permissions(path: Path) -> int:

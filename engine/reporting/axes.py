@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..excerpt import at_steps, step_over
 from ..registry import UNTRAINED
 from .palette import THEMES
@@ -67,7 +69,10 @@ def style_of(contrast: Json) -> dict[str, Any]:
 def store_style(s: int, colour: str) -> dict[str, Any]:
     """Style of the ``s``-th store among others of one category: a dash, and filled or hollow."""
     hollow = (s + s // len(_DASHES)) % 2
-    return {"linestyle": _DASHES[s % len(_DASHES)], "markerfacecolor": "white" if hollow else colour}
+    return {
+        "linestyle": _DASHES[s % len(_DASHES)],
+        "markerfacecolor": "white" if hollow else colour,
+    }
 
 
 def fitted(text: str, inches: float, points: float = 8) -> str:
@@ -168,7 +173,11 @@ def name_lines(axis: Axes, names: Mapping[str, str], inches: float) -> None:
     """
     ends = []
     for line in axis.get_lines():
-        known = [(x, y) for x, y in zip(*map(list, line.get_data()), strict=True) if y == y]
+        known = [
+            (x, y)
+            for x, y in zip(*np.asarray(line.get_data(), float).tolist(), strict=True)
+            if y == y
+        ]
         if any(y for _, y in known) and line.get_label() in names:
             ends.append((known[-1], line))
     if len(ends) < 2:

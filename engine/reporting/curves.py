@@ -136,7 +136,11 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
         rows = line.rows(store, k)
         last = max(1, len(store["layers"]) - 1)
         x = [row["layer"] / last if by_depth else row["layer"] for row in rows]
-        style = style_of(contrast) | store_style(s, contrast["light"]) | {"label": plain(name_of(store))}
+        style = (
+            style_of(contrast)
+            | store_style(s, contrast["light"])
+            | {"label": plain(name_of(store))}
+        )
         draw_line(axis, x, rows, (line.value, line.low, line.high), style)
         if line.second:
             others = {**store_style(s, GREY), **OTHERS, "label": "_" if s else "other categories"}

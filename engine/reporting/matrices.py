@@ -72,9 +72,7 @@ def matrices(found: Json, matrix: Callable[[Json, Json], Matrix], label: str) ->
     return figure
 
 
-def draw_matrix(
-    axis: Axes, matrix: Matrix, inches: float, largest: float = 8, **scale: Any
-) -> Any:
+def draw_matrix(axis: Axes, matrix: Matrix, inches: float, largest: float = 8, **scale: Any) -> Any:
     """Draw a matrix with its names on an axis of a width."""
     values, names, title = matrix
     shown = axis.imshow(np.array(values, np.float64), **scale)

@@ -83,7 +83,9 @@ def overview(found: Json, details: Sequence[Json]) -> Figure:
             axis.set_title(fitted(name_of(stores[s]), inches, _TITLES), fontsize=_TITLES)
             if s % columns:
                 axis.set_ylabel("")
-            if not any(row[line.value] for k in range(contrasts) for row in line.rows(stores[s], k)):
+            if not any(
+                row[line.value] for k in range(contrasts) for row in line.rows(stores[s], k)
+            ):
                 blank(axis, "nothing is selective")
         for axis in axes:
             name_lines(axis, contrast_names(found), _AXIS * _CURVE)
@@ -115,9 +117,9 @@ def _legend(found: Json, details: Sequence[Json]) -> str:
     same = all(store["layers"] == first for store in found["stores"])
     layers = "" if same else "layers of the first network, and of others at the same depth; "
     return (
-        f"Selective: {found['criterion']}. a: {layers}units selected on one fold, their responses on the "
-        "others; shaded: the preferred category; grey: all living units, what random units give; 0 "
-        f"is the layer's mean. b: 1 - Pearson's r over living units. {chance}. Bands: 95 %."
+        f"Selective: {found['criterion']}. a: {layers}units selected on one fold, their responses "
+        "on the others; shaded: the preferred category; grey: all living units, what random units "
+        f"give; 0 is the layer's mean. b: 1 - Pearson's r over living units. {chance}. Bands: 95 %."
     )
 
 

@@ -70,8 +70,8 @@ def report(
     recordings : recordings of these stores' networks (``fusiform record``), to show the stimuli
         that drive their most selective units
     stimuli : where the stimuli are, if not where the recordings say
-    figures : a folder to write every figure to, and one composed of them, as SVG, PDF and PNG (needs
-        matplotlib)
+    figures : a folder to write every figure to, and one composed of them, as SVG, PDF and
+        PNG (needs matplotlib)
     resamples, seed : number and seed of random draws; see :func:`..analyses.analyse.analyse`
     note : called with messages about progress
 
