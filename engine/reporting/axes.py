@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..excerpt import at_steps, step_over
-from ..registry import UNTRAINED
 from .palette import THEMES
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ OTHERS: Json = {"color": GREY, "marker": ".", "markersize": 2.5, "linewidth": 0.
 # Names, and markers of a line, that an axis has room for.
 _MOST_TICKS = 40
 _POINTS = 72
-_UNTRAINED = UNTRAINED.partition(",")[0]
 # Small print: its points, and letters per inch.
 _SMALL, _LETTERS = 6, 21
 # Width of a bold letter, in points of the font.
@@ -51,13 +49,6 @@ _SLANT, _SMALLEST = 60, 4.5
 def plain(text: str) -> str:
     """Escape dollar signs, which begin a formula in matplotlib."""
     return text.replace("$", r"\$")
-
-
-def name_of(store: Json) -> str:
-    """Name of a store in a figure, which says if its network is untrained; not yet plain."""
-    untrained = store.get("untrained", f"({UNTRAINED}" in store["model"])
-    said = not untrained or _UNTRAINED in store["label"].lower()
-    return str(store["label"] if said else f"{store['label']}, {_UNTRAINED}")
 
 
 def style_of(contrast: Json) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from .axes import (
     fitted,
     legend,
     name_lines,
-    name_of,
     name_ticks,
     note,
     panels,
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
 # Of a panel's height, what remains for its axis.
 _AXIS = 0.38
+# Means over fewer units are in the tables only, as on the page.
+_FEW = 10
 
 
 class Line(NamedTuple):
@@ -53,9 +54,24 @@ class Line(NamedTuple):
     by_contrast: bool = False
 
     def rows(self, store: Json, contrast: int) -> list[Json]:
-        """Rows of a store's table for a contrast, by layer."""
-        rows = rows_of(store, self.table)
-        return [row for row in rows if row["contrast"] == contrast and self.chosen(row)]
+        """Rows of a store's table for a contrast, by layer.
+
+        Means of few units are left out, and a row without numbers parts layers with positions from
+        layers without: they do not compare.
+        """
+        rows: list[Json] = []
+        for row in rows_of(store, self.table):
+            few = self.table in ("specificity", "strength") and row["units"] < _FEW
+            if few or row["contrast"] != contrast or not self.chosen(row):
+                continue
+            if rows and _is_placeless(store, rows[-1]) != _is_placeless(store, row):
+                rows.append({**dict.fromkeys(row), "layer": row["layer"]})
+            rows.append(row)
+        return rows
+
+
+def _is_placeless(store: Json, row: Json) -> bool:
+    return row["layer"] in store["placeless"]
 
 
 SHARE = Line("share-by-depth", "shares", "share of units selective", "share", "low", "high")
@@ -96,8 +112,8 @@ def over_layers(found: Json, line: Line) -> Figure:
         name_lines(axis, ends, _AXIS * HEIGHT)
     if axes:
         legend(figure, axes[0], "left", figure.get_figwidth())
-    title = (lambda one: one["name"]) if line.by_contrast else name_of
-    missing = [title(one) for index, one in enumerate(names) if index not in kept]
+    title = "name" if line.by_contrast else "label"
+    missing = [one[title] for index, one in enumerate(names) if index not in kept]
     note(figure, f"selective: {found['criterion']}", missing)
     return figure
 
@@ -110,7 +126,7 @@ def contrast_names(found: Json) -> dict[str, str]:
 
 def store_letters(found: Json) -> dict[str, str]:
     """Letters of stores by their label in a figure."""
-    return {plain(name_of(store)): store["letter"] for store in found["stores"]}
+    return {plain(store["label"]): store["letter"] for store in found["stores"]}
 
 
 def store_panel(
@@ -123,7 +139,7 @@ def store_panel(
         x = [row["layer"] for row in rows]
         style = style_of(contrast) | {"label": plain(contrast["name"])}
         draw_line(axis, x, rows, (line.value, line.low, line.high), style)
-    axis.set_title(fitted(name_of(store), inches))
+    axis.set_title(fitted(store["label"], inches))
     axis.set_ylabel(line.label)
     name_ticks(axis, store["layers"], inches, largest)
 
@@ -139,7 +155,7 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
         style = (
             style_of(contrast)
             | store_style(s, contrast["light"])
-            | {"label": plain(name_of(store))}
+            | {"label": plain(store["label"])}
         )
         draw_line(axis, x, rows, (line.value, line.low, line.high), style)
         if line.second:
@@ -165,7 +181,7 @@ def distributions(found: Json, measure: str) -> Figure:
         layer = layer_of(store, found)
         rows = {r["contrast"]: r for r in rows_of(store, "specificity")
                 if r["layer"] == layer and r["measure"] == measure and r["histogram"]}  # fmt: skip
-        shown.append((f"{name_of(store)}: {store['layers'][layer]}", rows))
+        shown.append((f"{store['label']}: {store['layers'][layer]}", rows))
     drawn = [(title, rows) for title, rows in shown if rows]
     figure, axes = panels(len(drawn), 2)
     for axis, (title, rows) in zip(axes, drawn, strict=True):

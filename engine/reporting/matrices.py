@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .axes import Json, fitted, name_of, name_ticks, note, panels, rows_of, ticks
+from .axes import Json, fitted, name_ticks, note, panels, rows_of, ticks
 from .palette import THEMES
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def maps(found: Json) -> Figure:
         axis.set_axis_off()
         axis.imshow(values, cmap=ramp, vmin=0, vmax=most)
         axis.set_title(f"{fitted(title, _MAP)}\n0 to {100 * most:.3g} %")
-    layers = "; ".join(f"{name_of(s)}: {s['layers'][layer_of(s, found)]}" for s in stores)
+    layers = "; ".join(f"{s['label']}: {s['layers'][layer_of(s, found)]}" for s in stores)
     note(figure, f"share of living units, from 0 to each map's largest; {layers}", missing)
     return figure
 
@@ -90,10 +90,10 @@ def confusion(store: Json, found: Json) -> Matrix:
     for row in rows_of(store, "confusion"):
         if row["layer"] == layer and row["share"] is not None:
             values[row["category"], row["other"]] = row["share"]
-    return values, names, f"{name_of(store)}: {store['layers'][layer]}"
+    return values, names, f"{store['label']}: {store['layers'][layer]}"
 
 
 def consistency(store: Json, _: Json) -> Matrix:
     """Spearman's correlations between the category RDMs of layers."""
     names = [store["layers"][place] for place in store["detailed"]]
-    return store["consistency"]["spearman"], names, name_of(store)
+    return store["consistency"]["spearman"], names, store["label"]

@@ -14,7 +14,6 @@ from .axes import (
     fitted,
     legend,
     name_lines,
-    name_of,
     name_ticks,
     note,
     plain,
@@ -80,7 +79,7 @@ def overview(found: Json, details: Sequence[Json]) -> Figure:
             if line is SHARE and details[s]["chance"]:
                 places = range(len(stores[s]["layers"]))
                 axis.plot(places, details[s]["chance"], ":", color=GREY, label="_chance")
-            axis.set_title(fitted(name_of(stores[s]), inches, _TITLES), fontsize=_TITLES)
+            axis.set_title(fitted(stores[s]["label"], inches, _TITLES), fontsize=_TITLES)
             if s % columns:
                 axis.set_ylabel("")
             if not any(
@@ -200,7 +199,7 @@ def _draw_curves(
                   label="_" if s else "all living units")  # fmt: skip
         style = style_of(contrast) | style | {"markersize": 3, "linewidth": 1}
         axis.plot(places, [own.get(name, np.nan) for name in categories], **style,
-                  label=plain(name_of(store)))  # fmt: skip
+                  label=plain(store["label"]))  # fmt: skip
 
 
 def _draw_rdms(part: Any, found: Json, details: Sequence[Json]) -> None:
@@ -212,7 +211,7 @@ def _draw_rdms(part: Any, found: Json, details: Sequence[Json]) -> None:
         if rdm is not None:
             values = np.array(rdm, np.float64)
             most = float(np.nanmax(values, initial=0)) or 1.0
-            title = f"{fitted(name_of(store), _RDM, _TITLES)}\n{fitted(layer, _RDM, _TITLES)}"
+            title = f"{fitted(store['label'], _RDM, _TITLES)}\n{fitted(layer, _RDM, _TITLES)}"
             title += f"\n0 to {most:.2g}"
             drawn.append((values / most, detail["categories"], title))
     if not drawn:

@@ -3,6 +3,7 @@
 /**
  * panels: [{title, note, rows: [label], columns: [label], values: [[number]], texts: [[text]], ramp}]
  * A panel without labels is a map. domain: [low, high] of all panels, or null for each panel's own.
+ * A panel of another group begins a row; one with a reason to be empty is named, not drawn.
  */
 function drawMatrices(spec, width, theme) {
   const plot = new Plot(width, theme);

@@ -2,6 +2,7 @@
 
 const LEFT = 50;
 const LABEL = 11; // size of names of layers and lines
+const FEW_OR_NONE = "no or too few selective units";
 
 /**
  * panels: [{title, x: {ticks: [{at, label}], label}, series, bands}]
@@ -13,7 +14,8 @@ function drawLines(spec, width, theme) {
   const plot = new Plot(width, theme);
   let top = plot.paragraph(0, 0, spec.y.label, { "font-weight": 600 }) + 4;
   top = plot.legend(spec.legend, top) + 4;
-  const nothing = (panel) => (panel.series.some((one) => !isZero(one)) ? null : "nothing is selective");
+  const hasZero = (one) => one.points.some(({ y }) => y === 0);
+  const nothing = (panel) => (panel.series.some((one) => !isZero(one)) ? null : panel.series.some(hasZero) ? "nothing is selective" : FEW_OR_NONE);
   const [panels, start] = drawable(plot, spec.panels, nothing, top);
   const places = grid(width, panels.map(() => 0), { most: spec.columns ?? 2, least: spec.least ?? 300 });
   const shared = domainOf(panels.flatMap(valuesOf));

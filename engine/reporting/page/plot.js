@@ -1,5 +1,7 @@
 // A drawing, with marks in rows that the pointer and the arrow keys visit.
 
+const LINE = 36; // of a legend: long enough to tell dashes apart
+
 class Plot {
   constructor(width, theme) {
     this.width = width;
@@ -38,16 +40,16 @@ class Plot {
   legend(entries, y) {
     let x = 0;
     for (const entry of entries) {
-      const name = fitted(entry.name, this.width - 34);
-      const wide = 34 + widthOf(name) + 16;
+      const name = fitted(entry.name, this.width - LINE - 8);
+      const wide = LINE + 8 + widthOf(name) + 14;
       if (x && x + wide > this.width) [x, y] = [0, y + TEXT * 1.6];
       if (entry.band) {
-        this.add("rect", { x, y: y + 3, width: 26, height: 9, fill: entry.colour, "fill-opacity": entry.band });
+        this.add("rect", { x, y: y + 3, width: LINE, height: 9, fill: entry.colour, "fill-opacity": entry.band });
       } else {
-        this.line([[x, y + 8], [x + 26, y + 8]], entry);
-        this.marker(x + 13, y + 8, entry);
+        this.line([[x, y + 8], [x + LINE, y + 8]], entry);
+        this.marker(x + LINE / 2, y + 8, entry);
       }
-      this.text(x + 32, y + TEXT, name);
+      this.text(x + LINE + 6, y + TEXT, name);
       x += wide;
     }
     return entries.length ? y + TEXT * 1.9 : y;

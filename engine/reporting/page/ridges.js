@@ -6,18 +6,21 @@
 function drawRidges(spec, width, theme) {
   const plot = new Plot(width, theme);
   const top = plot.paragraph(0, 0, spec.label, { "font-weight": 600 }) + 4;
-  const filled = (panel) => panel.ridges.filter((ridge) => ridge.units);
-  const [panels, start] = drawable(plot, spec.panels, (panel) => (filled(panel).length ? null : "nothing is selective"), top);
+  const filled = (panel) => panel.ridges.filter((ridge) => ridge.counts.length);
+  const [panels, start] = drawable(plot, spec.panels, (panel) => (filled(panel).length ? null : FEW_OR_NONE), top);
   const places = grid(width, panels.map(() => 0), { most: spec.columns ?? 2, least: 300 });
-  const rows = Math.max(0, ...panels.map((panel) => filled(panel).length));
   const each = 58;
-  const whole = 26 + rows * each + 42 + 34;
+  const tops = [start]; // of rows of panels: each as high as its fullest
+  for (let r = 0; r < places.rows; r += 1) {
+    const most = Math.max(...panels.filter((_, i) => places.row(i) === r).map((panel) => filled(panel).length));
+    tops.push(tops[r] + 102 + most * each);
+  }
   let row = 0;
   panels.forEach((panel, index) => {
     const ridges = filled(panel);
     const left = places.left(index) + Math.min(92, places.wide * 0.27);
     const right = places.left(index) + places.wide - 10;
-    const head = start + places.row(index) * whole + 24;
+    const head = tops[places.row(index)] + 24;
     const foot = head + ridges.length * each;
     const x = linear(spec.domain, [left, right]);
     plot.text(places.left(index), head - 10, fitted(panel.title, places.wide, TEXT, 600), { "font-weight": 600 });
@@ -26,15 +29,15 @@ function drawRidges(spec, width, theme) {
       plot.text(x(tick), foot + 16, decimal(tick), { "text-anchor": "middle", fill: theme.muted });
     }
     plot.text((left + right) / 2, foot + 33, spec.xLabel, { "text-anchor": "middle", fill: theme.muted });
-    const none = panel.ridges.filter((ridge) => !ridge.units).map((ridge) => ridge.name).join(", ");
-    if (none) noteBelow(plot, `Nothing is selective for: ${none}`, { left: places.left(index), wide: places.wide, top: foot, high: 36 }, 2);
+    const few = panel.ridges.filter((ridge) => !ridge.counts.length).map((ridge) => (ridge.units ? `${ridge.name} (${ridge.units})` : ridge.name));
+    if (few.length) noteBelow(plot, `No or too few selective units: ${few.join(", ")}`, { left: places.left(index), wide: places.wide, top: foot, high: 36 }, 2);
     ridges.forEach((ridge, i) => {
       drawRidge(plot, ridge, { base: head + (i + 1) * each - 16, high: each - 22, left, x, start: places.left(index) });
       plot.mark(row, { x: x(ridge.mean ?? spec.domain[0]), y: head + (i + 1) * each - 10, r: 9, text: ridge.text });
     });
     row += 1;
   });
-  return plot.finish(start + places.rows * whole, spec.label);
+  return plot.finish(tops.at(-1), spec.label);
 }
 
 function drawRidge(plot, ridge, { base, high, left, x, start }) {
