@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Json = Mapping[str, Any]
+# Means over fewer units are in the tables only, as on the page.
+FEW = 10
 # Inches: a journal's column is about 3.5 wide, its page 7.
 COLUMN, HEIGHT = 3.5, 2.5
 STYLE: Any = {

@@ -9,6 +9,7 @@ import numpy as np
 
 from .axes import (
     COLUMN,
+    FEW,
     GREY,
     HEIGHT,
     OTHERS,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 # Of a panel's height, what remains for its axis.
 _AXIS = 0.38
-# Means over fewer units are in the tables only, as on the page.
-_FEW = 10
 
 
 class Line(NamedTuple):
@@ -61,7 +60,7 @@ class Line(NamedTuple):
         """
         rows: list[Json] = []
         for row in rows_of(store, self.table):
-            few = self.table in ("specificity", "strength") and row["units"] < _FEW
+            few = self.table in ("specificity", "strength") and row["units"] < FEW
             if few or row["contrast"] != contrast or not self.chosen(row):
                 continue
             if rows and _is_placeless(store, rows[-1]) != _is_placeless(store, row):

@@ -85,7 +85,7 @@ def overview(found: Json, details: Sequence[Json]) -> Figure:
             if not any(
                 row[line.value] for k in range(contrasts) for row in line.rows(stores[s], k)
             ):
-                blank(axis, "nothing is selective")
+                blank(axis, "few or none")
         for axis in axes:
             name_lines(axis, contrast_names(found), _AXIS * _CURVE)
     missing = [one["name"] for k, one in enumerate(found["contrasts"]) if k not in tuned]
@@ -118,7 +118,8 @@ def _legend(found: Json, details: Sequence[Json]) -> str:
     return (
         f"Selective: {found['criterion']}. a: {layers}units selected on one fold, their responses "
         "on the others; shaded: the preferred category; grey: all living units, what random units "
-        f"give; 0 is the layer's mean. b: 1 - Pearson's r over living units. {chance}. Bands: 95 %."
+        f"give; 0 is the layer's mean. b: 1 - Pearson's r over living units. {chance}. Bands: 95 %. "
+        "Means are of 10 units or more."
     )
 
 
@@ -154,7 +155,9 @@ def _draw_tuning(part: Any, found: Json, details: Sequence[Json], tuned: Sequenc
     """A row of panels for every preferred category, a column for every layer."""
     layers = layers_of(found)
     if not tuned:
-        part.suptitle("No tuning curves: nothing is selective on one fold.", fontsize=_TITLES)
+        part.suptitle(
+            "No tuning curves: no or too few units are selective on one fold.", fontsize=_TITLES
+        )
         return
     categories = list(dict.fromkeys(name for one in details for name in one["categories"]))
     axes = part.subplots(len(tuned), len(layers), squeeze=False, sharex=True, sharey=True)
@@ -169,7 +172,7 @@ def _draw_tuning(part: Any, found: Json, details: Sequence[Json], tuned: Sequenc
             _draw_curves(axis, found, details, (layers[column], tuned[row]), categories)
             axis.tick_params(labelsize=_NAMES, labelleft=not filled[row, :column].any())
         else:
-            blank(axis, "none")
+            blank(axis, "few or none")
     for axis in axes[-1]:
         name_ticks(axis, categories, _WIDTH / len(layers), _NAMES)
         axis.tick_params(labelbottom=True)

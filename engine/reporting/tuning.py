@@ -19,13 +19,14 @@ from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
 from ..layer import Layer
 from ..store.store_reader import StoreReader
+from .axes import FEW
 from .findings import rounded
 
 
 def details(
     store: StoreReader, found: Analysis, criterion: Criterion, layers: Sequence[str]
 ) -> dict[str, Any]:
-    """What the composed figure shows of a store beyond its :func:`.findings.findings`.
+    """Parts of the composed figure that a store's :func:`.findings.findings` lack.
 
     ``tuning`` has for every layer the curves ``[contrast][category]`` and that of all living units
     ``[category]``, standardised as in :mod:`..analyses.strength`; ``rdm`` its matrix of categories.
@@ -71,7 +72,7 @@ def _responses(
             every += samples_of(moments)[0].mean[:, alive].sum(axis=1)
             living += int(alive.sum())
     with np.errstate(all="ignore"):
-        return sums / units, every / living
+        return np.where(units < FEW, np.nan, sums / units), every / living
 
 
 def _chance(store: StoreReader, found: Analysis, criterion: Criterion) -> list[float]:
