@@ -118,8 +118,8 @@ def _legend(found: Json, details: Sequence[Json]) -> str:
     return (
         f"Selective: {found['criterion']}. a: {layers}units selected on one fold, their responses "
         "on the others; shaded: the preferred category; grey: all living units, what random units "
-        f"give; 0 is the layer's mean. b: 1 - Pearson's r over living units. {chance}. Bands: 95 %. "
-        "Means are of 10 units or more."
+        f"give; 0 is the layer's mean. b: 1 - Pearson's r over living units. {chance}. "
+        "Bands: 95 %. Means are of 10 units or more."
     )
 
 
