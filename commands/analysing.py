@@ -263,7 +263,8 @@ def report(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Also write every figure into this folder, as SVG and PDF (needs matplotlib).",
+            help="Also write every figure into this folder, and one composed for a paper, as SVG, "
+            "PDF and PNG (needs matplotlib).",
             rich_help_panel="Output",
         ),
     ] = None,
@@ -276,8 +277,8 @@ def report(
     The file needs nothing else. It shows what was scanned, the share of selective units by depth
     with intervals, their selectivity on held-out stimuli, their places, how categories and layers
     relate, and the method in words that a paper can quote. A category, a layer and a threshold can
-    be chosen, values read by pointer or keyboard, and every figure saved as SVG, its numbers as
-    CSV.
+    be chosen, values read by pointer or keyboard, and every figure saved as SVG or PNG, its numbers
+    as CSV.
 
     Example: fusiform report trained.zarr untrained.zarr -o report.html
     """

@@ -24,7 +24,7 @@ from fusiform.engine import files
 from fusiform.engine.files import new_file
 from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.querying import formats
-from fusiform.engine.reporting import figures
+from fusiform.engine.reporting import axes, figures
 from fusiform.engine.responses.geometry import write_matrices
 
 from .fuzz import small
@@ -50,8 +50,8 @@ def writers(
     def write_table(form: Any) -> Write:
         return lambda output: formats.write(query.parts(["t"]), form, output, sys.stdout)
 
-    def few(_: object) -> Iterator[tuple[str, Any]]:
-        yield "maps", figures._panels(2, 2)[0]
+    def few(*_: object) -> Iterator[tuple[str, Any]]:
+        yield "maps", axes.panels(2, 2)[0]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "_figures", few)
@@ -72,7 +72,9 @@ def written(request: pytest.FixtureRequest, writers: dict[str, Write]) -> tuple[
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != "maps.pdf")
+    return sorted(
+        path.name for path in folder.iterdir() if path.name not in ("maps.pdf", "maps.png")
+    )
 
 
 def permissions(path: Path) -> int:
@@ -302,11 +304,11 @@ def test_figures_and_page_are_written_together_or_not_at_all(
 ) -> None:
     drawn = count()
 
-    def some(_: object) -> Iterator[tuple[str, Any]]:
-        yield "first", figures._panels(1, 1)[0]
+    def some(*_: object) -> Iterator[tuple[str, Any]]:
+        yield "first", axes.panels(1, 1)[0]
         if next(drawn) == 0:
             raise OSError(errno.ENOSPC, "No space left on device")
-        yield "second", figures._panels(1, 1)[0]
+        yield "second", axes.panels(1, 1)[0]
 
     monkeypatch.setattr(figures, "_figures", some)
     (tmp_path / "r.html").write_bytes(OLD)
@@ -316,7 +318,9 @@ def test_figures_and_page_are_written_together_or_not_at_all(
     assert names(tmp_path) == ["r.html"]
     assert (tmp_path / "r.html").read_bytes() == OLD
     fusiform.report([made_path], tmp_path / "r.html", **asked)
-    assert names(tmp_path / "new" / "f") == ["first.pdf", "first.svg", "second.pdf", "second.svg"]
+    assert names(tmp_path / "new" / "f") == [
+        f"{name}.{kind}" for name in ("first", "second") for kind in ("pdf", "png", "svg")
+    ]
     assert (tmp_path / "r.html").stat().st_size > 1000
 
 

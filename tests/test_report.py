@@ -10,6 +10,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -507,15 +508,19 @@ def _oklab(linear: np.ndarray) -> np.ndarray:
                      [0.0259040371, 0.7827717662, -0.8086757660]]) @ np.cbrt(cones)  # fmt: skip
 
 
+def seen_difference(one: str, other: str) -> float:
+    """The smallest difference of two colours to readers of any colour vision; 2 is noticeable."""
+    found = [_oklab(seen @ _linear(one)) - _oklab(seen @ _linear(other)) for seen in SEEN.values()]
+    return min(100 * float(np.linalg.norm(difference)) for difference in found)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_category_colours_are_distinguishable_with_any_colour_vision(theme: str) -> None:
     colours = [palette.of_category(place)[theme] for place in range(palette.NUMBER)]
+    assert len(colours) == 12
     assert min(contrast_ratio(c, palette.THEMES[theme]["paper"]) for c in colours) >= 3
-    for seen in SEEN.values():
-        labs = [_oklab(seen @ _linear(colour)) for colour in colours]
-        # A difference of 2 is just noticeable.
-        for (i, a), (j, b) in itertools.combinations(enumerate(labs), 2):
-            assert 100 * np.linalg.norm(a - b) > (5 if max(i, j) < 6 else 4)
+    for one, other in itertools.combinations(colours, 2):
+        assert seen_difference(one, other) > 8
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -525,9 +530,26 @@ def test_text_colours_have_enough_contrast(theme: str) -> None:
         assert contrast_ratio(own[ink], own[on]) >= 4.5
 
 
-def test_more_categories_than_colours_differ_in_their_marker() -> None:
-    styles = [tuple(palette.of_category(place).values()) for place in range(24)]
-    assert len(set(styles)) == 24
+def test_all_categories_differ_without_colour_in_marker_or_dash() -> None:
+    shown = [palette.of_category(place) for place in range(excerpts.MOST_CONTRASTS)]
+    styles = [(style["marker"], style["dash"]) for style in shown]
+    assert len(set(styles)) == excerpts.MOST_CONTRASTS
+
+
+# How to cite
+
+
+def test_the_page_cites_the_study_and_the_software(page: str) -> None:
+    known = (Path(__file__).parents[1] / "CITATION.cff").read_text()
+    title, study = re.findall('title: "?([^"\n]*)', known)
+    (entry, software) = re.findall(r"@\w+{.*?\n}", page, re.DOTALL)
+    assert f"title = {{{study}}}" in entry
+    assert f"title = {{{title}}}" in software
+    names = re.findall(r"family-names: (\w+)\n *given-names: (\w+)", known)
+    assert f"author = {{{' and '.join(', '.join(name) for name in names)}}}" in entry
+    assert known.rstrip().endswith("/" + re.findall("eprint = {(.*)}", entry)[0])
+    assert f"version = {{{version('fusiform')}}}" in software
+    assert 'href="#cite-title"' in page
 
 
 # Notebooks

@@ -14,7 +14,7 @@ import xml.etree.ElementTree
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO, StringIO
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.excerpts import MOST_LAYERS
 
 from . import flat, made
-from .test_report import contrast_ratio, data_of
+from .test_report import contrast_ratio, data_of, seen_difference
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -256,9 +256,12 @@ def test_means_of_few_units_are_in_the_numbers_only(control: Opened, controlled:
     assert 0 < shown < len(rows)
     markers = control.page.locator("#specificity .plot svg path[transform]").count()
     assert markers == shown + len(made.CATEGORIES)  # and the legend
-    numbers = re.findall(r"n = ([0-9]+)", control.words("distribution"))
+    words = control.words("distribution")
+    numbers = [int(number) for number in re.findall(r"n = ([0-9]+)", words)]
     histograms = control.page.locator("#distribution .plot svg path[fill-opacity]").count()
-    assert 0 < histograms == sum(int(number) >= 10 for number in numbers) < len(numbers)
+    assert 0 < histograms == len(numbers)
+    assert min(numbers) >= 10
+    assert re.search(r"No or too few selective units: .*\([1-9]\)", words)
     control.page.locator("#specificity summary").click()
     assert control.page.locator("#specificity tbody tr").count() == len(rows)
 
@@ -462,7 +465,9 @@ def test_a_layer_can_be_chosen_by_name_or_nearest_depth(opened: Opened) -> None:
     assert "conv<b>" in opened.words("distribution")  # the first of the other store as well
     opened.choose("#choices", "Layer", "head")
     assert "layer1.0" not in opened.words("distribution")
-    assert opened.words("maps").count("no positions") == 2 * len(HOSTILE)
+    _, said = opened.words("maps").split("Not drawn, ")
+    assert said.startswith("head has no positions: ")
+    assert all(said.count(name) == 2 for name in HOSTILE[1:])
 
 
 def test_the_axis_is_layers_or_relative_depth(opened: Opened) -> None:
@@ -510,22 +515,170 @@ def test_every_control_of_every_figure_works(opened: Opened) -> None:
                 )
 
 
+STYLES = """() => [...document.querySelectorAll("g[data-series]")].map((one) => {
+    const line = one.querySelector("path:not([transform])");
+    const mark = one.querySelector("[transform]");
+    const dash = line?.getAttribute("stroke-dasharray"), fill = mark?.getAttribute("fill");
+    const hollow = fill !== line?.getAttribute("stroke");
+    return { panel: one.closest("figure").id + one.dataset.panel, name: one.dataset.series,
+        colour: line?.getAttribute("stroke"), style: [mark?.getAttribute("d"), dash, hollow] };
+}).filter((one) => one.colour)"""
+
+
+@pytest.fixture(scope="module", params=[(8, 5), (2, 24)], ids=["8 networks", "24 categories"])
+def crowded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of many networks, or of many categories."""
+    networks, categories = request.param
+    folder = tmp_path_factory.mktemp("crowded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made, "CATEGORIES", tuple(f"category {k}" for k in range(categories)))
+        patch.setattr(made, "COUNTS", np.full((categories, 2), 9))
+        layers = [
+            replace(made.LAYERS[0], name=f"stage{i}.block{i}", shape=(9, 3, 3)) for i in range(18)
+        ]
+        made.fill(folder / "a.zarr", layers)
+    stores = [folder / "a.zarr"] * networks
+    output = folder / "report.html"
+    fusiform.report(stores, output, resamples=5, criterion=Criterion("rest", where="t > 1"))
+    return output
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
+def test_no_two_lines_of_a_panel_look_alike(
+    browser: Any, crowded: Path, theme: str, width: int
+) -> None:
+    context = browser.new_context(color_scheme=theme, viewport={"width": width, "height": 844})
+    one = Opened(context, crowded)
+    for category in ("-1", "0"):
+        one.choose("#choices", "Category", category)
+        panels: dict[str, list[dict[str, Any]]] = {}
+        for series in one.page.evaluate(STYLES):
+            panels.setdefault(series["panel"], []).append(series)
+        assert category != "-1" or max(map(len, panels.values())) >= 8
+        for panel in panels.values():
+            for first, second in combinations(panel, 2):
+                # In grey print as well; categories also by colour, until that repeats.
+                assert first["style"] != second["style"], (first["name"], second["name"])
+                others = "other categories" in first["name"] + second["name"]
+                if first["colour"] != second["colour"] and not others:
+                    assert seen_difference(first["colour"], second["colour"]) > 8
+    assert one.wrong == []
+    context.close()
+
+
+OVERLAPS = """(figure) => {
+    const boxes = [...figure.querySelectorAll("text.end")].map((it) => it.getBoundingClientRect());
+    return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => a.left < b.right - 1
+        && b.left < a.right - 1 && a.top + 2 < b.bottom - 1 && b.top + 2 < a.bottom - 1)).length;
+}"""
+SLANTED = """(figure) => [...figure.querySelectorAll("text[transform]")].map((one) => [
+    Number(one.getAttribute("x")), Number(one.getAttribute("y"))])"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_names_of_lines_and_layers_do_not_collide(browser: Any, crowded: Path, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844})
+    one = Opened(context, crowded)
+    for name in ("share", "strength", "spread"):
+        figure = one.page.locator(f"#{name} .plot svg")
+        assert figure.locator("text.end").count() > 4
+        assert figure.evaluate(OVERLAPS) == 0
+    for name in ("share", "strength", "overlap", "consistency"):
+        places = one.page.locator(f"#{name} .plot svg").evaluate(SLANTED)
+        rows: dict[float, list[float]] = {}
+        for x, y in places:
+            rows.setdefault(y, []).append(x)
+        assert places
+        # Lines of 11 pixels at 50 degrees.
+        assert min(after - x for row in rows.values() for x, after in pairwise(sorted(row))) >= 13
+    context.close()
+
+
+def test_what_is_empty_is_named_and_not_drawn(browser: Any, tmp_path: Path) -> None:
+    def none_but_first(layer: Layer) -> list[list[np.ndarray]]:
+        rng = np.random.default_rng(0)
+        drawn = [[rng.normal(0, 1, (n, layer.units)) for n in counts] for counts in made.COUNTS]
+        for group in drawn[0]:
+            group[:, ::2] += 9
+        return drawn
+
+    made.fill(tmp_path / "a.zarr", made.LAYERS[:1], none_but_first)
+    fusiform.report(tmp_path / "a.zarr", tmp_path / "page.html", resamples=5)
+    context = browser.new_context()
+    one = Opened(context, tmp_path / "page.html")
+    others = made.CATEGORIES[1:]
+    assert one.words("share").endswith(f"0 in every layer: {', '.join(others)}")
+    for name in ("strength", "spread", "maps"):
+        said = one.words(name).partition("Not drawn, ")[2].partition(": ")[2]
+        assert said.startswith("; ".join(others))
+    assert f"No or too few selective units: {', '.join(others)}" in one.words("distribution")
+    assert one.words("distribution").count("n = ") == 1
+    assert one.page.locator("#strength g[data-series]").count() == 2
+    context.close()
+
+
+def test_preferred_and_other_categories_have_different_marks(opened: Opened) -> None:
+    own, *_, others = opened.page.locator("#strength .plot svg > path[transform]").evaluate_all(
+        "(all) => all.map((one) => one.getAttribute('d'))"
+    )[:3]
+    assert opened.words("strength").index("other categories") > 0
+    assert own != others
+
+
+def test_controls_stay_in_reach_and_networks_apart_on_a_phone(opened: Opened) -> None:
+    page = opened.page
+    page.locator("#consistency").scroll_into_view_if_needed()
+    box = page.locator("#choices").bounding_box()
+    assert box["y"] == pytest.approx(0, abs=1)
+    assert box["height"] < 100
+    titles = [
+        text
+        for text in page.locator("#maps .plot svg text").all_text_contents()
+        if text.endswith((", A", ", B"))
+    ]
+    places = page.locator("#maps .plot svg text").evaluate_all(
+        "(all) => all.map((one) => [one.textContent, Number(one.getAttribute('y'))])"
+    )
+    rows: dict[float, set[str]] = {}
+    for text, y in places:
+        if text in titles:
+            rows.setdefault(y, set()).add(text[-1])
+    assert rows
+    if page.viewport_size["width"] < 600:
+        assert all(len(letters) == 1 for letters in rows.values())
+
+
+def test_the_citation_can_be_copied(opened: Opened) -> None:
+    button = opened.page.locator("#cite button")
+    button.click()
+    opened.page.wait_for_function(
+        "document.querySelector('#cite button').textContent != 'Copy BibTeX'"
+    )
+    assert button.text_content() in ("Copied", "Selected: copy it")
+    assert "2502.16456" in opened.page.evaluate("getSelection().toString()")
+
+
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_is_saved_as_svg_and_its_numbers_as_csv(
+def test_a_figure_is_saved_as_svg_and_png_and_its_numbers_as_csv(
     opened: Opened, name: str, tmp_path: Path
 ) -> None:
     saved = {}
-    for kind in ("SVG", "CSV"):
+    for kind in ("SVG", "PNG", "CSV"):
         with opened.page.expect_download() as download:
             opened.page.locator(f"#{name} button", has_text=kind).click()
         assert download.value.suggested_filename.endswith(f".{kind.lower()}")
         download.value.save_as(tmp_path / kind)
-        saved[kind] = (tmp_path / kind).read_text(encoding="utf-8")
+        if kind != "PNG":
+            saved[kind] = (tmp_path / kind).read_text(encoding="utf-8")
     root = xml.etree.ElementTree.fromstring(saved["SVG"])
     assert root.get("width") == "760"
     assert root.get("fill") == "#16181d"  # light, whatever the page's theme
+    picture = Image.open(tmp_path / "PNG").convert("RGB")
+    assert picture.width == 3 * 760
+    assert len(picture.getcolors(2**24)) > 30
     head, *rows = csv.reader(StringIO(saved["CSV"]))
     assert rows
+    assert all(re.fullmatch("[a-z][a-z0-9_]*", name) for name in head)
     assert {len(row) for row in rows} == {len(head)}
     assert not [cell for row in rows for cell in row if cell.startswith("=")]
     if "contrast" in head and name != "overlap":

@@ -19,10 +19,12 @@ from PIL import Image
 from torch import nn
 
 import fusiform
-from fusiform import UserError, open_recording
+from fusiform import UserError, open_recording, open_store
 from fusiform.cli import main
+from fusiform.engine.contrasts.language.criterion import DEFAULT
 from fusiform.engine.querying.info import facts, info_of
-from fusiform.engine.reporting import pictures
+from fusiform.engine.reporting import axes, figures, pictures
+from fusiform.engine.reporting.tuning import details
 from fusiform.engine.responses.discrimination import discriminate
 
 from . import flat, made
@@ -207,7 +209,7 @@ def test_a_weighted_sum_has_no_strongest_units(scanned: Path, tmp_path: Path) ->
 
 
 @pytest.mark.smoke
-def test_figures_are_written_as_svg_and_pdf_the_same_every_time(
+def test_figures_are_written_as_svg_pdf_and_png_the_same_every_time(
     made_path: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib")
@@ -215,18 +217,145 @@ def test_figures_are_written_as_svg_and_pdf_the_same_every_time(
     for folder in folders:
         fusiform.report([made_path], tmp_path / "a.html", figures=folder, resamples=5)
     first, second = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
-    assert first == second
+    assert [name for name in first if first[name] != second[name]] == []
     assert {name.split(".")[0] for name in first} == {
         "share-by-depth", "csi-by-depth", "d-prime-by-depth", "spread-over-feature-maps",
         "gini-over-feature-maps", "activation-strength", "csi-in-layer", "maps",
-        "preferred-category-fold-by-fold", "consistency",
+        "preferred-category-fold-by-fold", "consistency", "overview",
     }  # fmt: skip
+    begin = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}
     for name, content in first.items():
-        assert content.startswith(b"%PDF" if name.endswith("pdf") else b"<?xml")
+        assert content.startswith(begin[name.rpartition(".")[2]])
+    with Image.open(BytesIO(first["share-by-depth.png"])) as picture:
+        assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     text = first["share-by-depth.svg"].decode()
     for category in made.CATEGORIES:
         assert category.replace("<", "&lt;").replace(">", "&gt;") in text
     assert "q &lt;= 0.05" in text
+
+
+@pytest.fixture(scope="module")
+def drawn(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Figures of two networks, the second untrained, by name."""
+    rc_context = pytest.importorskip("matplotlib").rc_context
+    folder = tmp_path_factory.mktemp("drawn")
+    untrained = shutil.copytree(made_path, folder / "b.zarr")
+    made.annotate(untrained, weights="untrained, seed 0")
+    kept: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "write_figures", lambda *asked: kept.update(asked=asked))
+        asked = {"figures": folder / "f", "resamples": 5}
+        fusiform.report([made_path, untrained], folder / "a.html", **asked)
+    found, _, details = kept["asked"]
+    with rc_context(axes.STYLE):
+        shown = dict(figures._figures(found, details))
+    return {
+        **shown,
+        "found": found, "details": details, "stores": [made_path, untrained],
+    }  # fmt: skip
+
+
+def test_lines_of_figures_differ_without_colour_and_share_an_axis(drawn: dict[str, Any]) -> None:
+    for name in ("share-by-depth", "activation-strength", "spread-over-feature-maps", "overview"):
+        panels = [axis for axis in drawn[name].get_axes() if len(axis.get_lines()) > 1]
+        assert panels
+        for axis in panels:
+            lines = [line for line in axis.get_lines() if line.get_marker() not in ("None", None)]
+            styles = {
+                (
+                    str(line.get_marker()),
+                    line.get_linestyle(),
+                    line.get_markerfacecolor() == "white",
+                )
+                for line in lines
+            }
+            assert len(styles) == len(lines) > 1
+    first, second = drawn["share-by-depth"].axes
+    assert first.get_ylim() == second.get_ylim()
+
+
+def test_untrained_networks_are_named_in_titles(drawn: dict[str, Any]) -> None:
+    titles = [axis.get_title("left") for axis in drawn["share-by-depth"].axes]
+    assert titles[0] == "A: made"
+    assert titles[1] == "B: b (untrained)"
+
+
+def test_maps_print_their_largest_share(drawn: dict[str, Any]) -> None:
+    (store, _), layer = drawn["found"]["stores"], drawn["found"]["layer"]
+    rows = store["tables"]["localisation"]
+    cells = [
+        np.nanmax(np.array(values, float))
+        for at, values in zip(rows["layer"], rows["map"], strict=True)
+        if store["layers"][at] == layer
+    ]
+    shown = [axis.get_title("left").rpartition("\n")[2] for axis in drawn["maps"].axes]
+    assert shown[: len(cells)] == [f"0 to {100 * most:.3g} %" for most in cells if most]
+
+
+def test_the_composed_figure_has_tuning_curves_rdms_shares_and_csi(drawn: dict[str, Any]) -> None:
+    """Curves are the held-out means of selective units by category, standardised in the layer."""
+    store, (detail, _) = open_store(drawn["stores"][0]), drawn["details"]
+    assert list(detail["layers"]) == [layer.name for layer in store.layers]
+    found = fusiform.analyse(store, resamples=5)
+    for row in found.strength:
+        curves, every = detail["layers"][row.layer]["tuning"]
+        curve = curves[found.contrasts.index(row.contrast)]
+        if row.units < 10:
+            assert not any(isinstance(value, float) for value in curve)
+            continue
+        own = store.categories.index(row.contrast)
+        assert curve[own] == pytest.approx(row.preferred, rel=1e-3)
+        others = [value for k, value in enumerate(curve) if k != own]
+        assert np.mean(others) == pytest.approx(row.others, rel=1e-3, abs=1e-3)
+        assert max(map(abs, every)) < 1
+    assert detail["layers"]["head"]["rdm"] == found.consistency.rdms[2].rdm
+    assert detail["chance"] is None
+    text = " ".join(
+        text.get_text()
+        for text in drawn["overview"].findobj(pytest.importorskip("matplotlib.text").Text)
+    )
+    for word in (*"abcd", "all living units", "share of units selective", "CSI, held out"):
+        assert word in text
+    assert "chance is unknown" in text.replace("\n", " ")
+
+
+def test_chance_is_drawn_where_labels_were_shuffled(scanned: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
+    own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
+    flat.scan(network, scanned / "stimuli", tmp_path / "n.zarr", **own, null=9)
+    fusiform.report(tmp_path / "n.zarr", tmp_path / "a.html", figures=tmp_path / "f", resamples=5)
+    text = (tmp_path / "f" / "overview.svg").read_text()
+    assert "5 % of shuffled labels reach" in text
+    store = open_store(tmp_path / "n.zarr")
+    found = fusiform.analyse(store, resamples=5)
+    (chance,) = details(store, found, DEFAULT, ["1"])["chance"]
+    assert chance == pytest.approx(max(row.chance_95 for row in fusiform.summary(store)))
+
+
+def test_names_at_the_ends_of_lines_do_not_touch() -> None:
+    pytest.importorskip("matplotlib")
+    _, (axis,) = axes.panels(1, 1)
+    labels = [f"line {k}" for k in range(9)]
+    for k, label in enumerate(labels):
+        axis.plot([0, 1], [1, 1 + k / 1000], label=label)
+    axis.plot([0, 1], [0, 0], label="zero")
+    axes.name_lines(axis, dict.fromkeys([*labels, "zero"], "a name"), 1.5)
+    places = [text.xyann[1] for text in axis.texts]
+    assert len(places) == len(labels)
+    assert min(np.diff(sorted(places))) * 1.5 * 72 >= 6
+    assert max(places) <= 1
+
+
+@pytest.mark.parametrize("number", [18, 40, 400])
+def test_names_below_an_axis_do_not_touch(number: int) -> None:
+    pytest.importorskip("matplotlib")
+    _, (axis,) = axes.panels(1, 1)
+    axes.name_ticks(axis, [f"layer{k}.block" for k in range(number)])
+    places, size = axis.get_xticks(), axis.get_xticklabels()[0].get_fontsize()
+    across = np.diff(places).min() / number * 0.8 * axes.COLUMN * 72 * np.sin(np.radians(60))
+    assert across >= size >= 4.5
+    assert len(places) >= min(number, 15)
 
 
 def test_stores_with_one_fold_and_other_layers_have_figures(
@@ -238,7 +367,7 @@ def test_stores_with_one_fold_and_other_layers_have_figures(
     made.fill(tmp_path / "one.zarr", made.LAYERS[1:])
     output = tmp_path / "a.html"
     fusiform.report([tmp_path / "one.zarr", made_path], output, figures=tmp_path / "f", resamples=5)
-    assert len(list((tmp_path / "f").iterdir())) == 20
+    assert len(list((tmp_path / "f").iterdir())) == 3 * 11
     page = output.read_text(encoding="utf-8")
     assert "A: the scan had one fold" in page
     assert "B differs from A in stimuli, categories, folds:" in page

@@ -1,9 +1,9 @@
-"""Colours of the page and of figures, one per category, safe for colour-blind readers.
+"""Colours, markers and dashes of the page and of figures, safe for colour-blind readers.
 
-The eight category colours keep the hues of Okabe & Ito (2008, Color Universal Design), darker on
-white and lighter on black: each has a contrast of at least 3 with its background (WCAG 2.2,
-1.4.11), and they remain distinct with any one cone type missing (simulated after Machado, Oliveira
-& Fernandes 2009, IEEE TVCG 15(6)). Markers distinguish categories without colour.
+The twelve category colours were generated: within the hues of their names, the lightness and
+saturation that keep any two furthest apart with any one cone type missing (simulated after Machado,
+Oliveira & Fernandes 2009, IEEE TVCG 15(6)), each with a contrast of at least 3 with its background
+(WCAG 2.2, 1.4.11). Markers and dashes distinguish categories without colour.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 _CATEGORIES = {
-    "light": ("#3a6fe2", "#a83200", "#2b7a5a", "#6d1568",
-              "#b18f00", "#1d1d22", "#0f9cb6", "#a06a8a"),
-    "dark": ("#4d7ff0", "#d96a1a", "#86cba9", "#a5669f",
-             "#fbd63c", "#f6f2e8", "#37ccf6", "#8f8f98"),
+    # blue, red, green, violet, ochre, ink, sky, pink, olive, indigo, brown, mauve
+    "light": ("#306cd8", "#a82418", "#006c54", "#6c0c90", "#9c6c0c", "#181818",
+              "#249ccc", "#e4609c", "#849c00", "#3018cc", "#602400", "#785490"),
+    "dark": ("#609cfc", "#f06c24", "#6cfc9c", "#c018f0", "#c0b478", "#f0f0f0",
+             "#0cccd8", "#c01878", "#fcd824", "#5460b4", "#906000", "#a878a8"),
 }  # fmt: skip
 NUMBER = len(_CATEGORIES["light"])
 
@@ -35,10 +36,14 @@ THEMES: dict[str, dict[str, Any]] = {
 
 
 def of_category(place: int) -> dict[str, Any]:
-    """Colours and marker of the ``place``-th category; from the ninth on, colours repeat."""
-    colour, round_again = place % NUMBER, place // NUMBER
+    """Colours, marker and dash of the ``place``-th category.
+
+    From the thirteenth on, colours and markers repeat, together with another dash.
+    """
+    colour, dash = place % NUMBER, place // NUMBER
     return {
         "light": _CATEGORIES["light"][colour],
         "dark": _CATEGORIES["dark"][colour],
-        "marker": (colour + round_again) % NUMBER,
+        "marker": (colour + dash) % NUMBER,
+        "dash": dash,
     }

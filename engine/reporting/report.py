@@ -31,8 +31,10 @@ from .embedding import json_block, policy
 from .excerpts import affordable, layers_in_detail, leading_contrasts, left_out
 from .findings import Reported, findings, letters
 from .method import method
+from .overview import layers_needed
 from .pictures import pictures_of
 from .thresholds import count_beyond
+from .tuning import details
 
 _BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
 # Two scans must agree in these for their differences to be due to the networks.
@@ -68,7 +70,8 @@ def report(
     recordings : recordings of these stores' networks (``fusiform record``), to show the stimuli
         that drive their most selective units
     stimuli : where the stimuli are, if not where the recordings say
-    figures : a folder to write every figure to, as SVG and PDF (needs matplotlib)
+    figures : a folder to write every figure to, and one composed of them, as SVG, PDF and
+        PNG (needs matplotlib)
     resamples, seed : number and seed of random draws; see :func:`..analyses.analyse.analyse`
     note : called with messages about progress
 
@@ -110,12 +113,16 @@ def report(
     missing = left_out(analyses, [one.detailed for one in reported], len(asked))
     remarked += [tag("p", text, class_="note") for text in missing]
     page_text = _page(reported, results, criterion, json_block(data), remarked)
+    more = [] if figures is None else [
+        details(result, found, criterion, layers_needed(store, data))
+        for result, found, store in zip(results, analyses, data["stores"], strict=True)
+    ]  # fmt: skip
     with new_file(output, "a report", text=True) as file:
         file.write(page_text)
         if figures is not None:
             from .figures import write_figures
 
-            write_figures(data, Path(figures))
+            write_figures(data, Path(figures), more)
 
 
 def _reported(
@@ -204,6 +211,7 @@ def _page(
             "bestlink": _BEST_LINK if with_best else "",
             "scanned": tag("div", *scanned, class_="stores"),
             "method": method(reported, shown, criterion, fusiform),
+            "cite": page.fill("cite.html", {"version": join([fusiform])}),
             "footer": tag("p", f"Made by fusiform {fusiform}. Selective: {criterion}."),
             "findings": data,
         },

@@ -21,11 +21,10 @@ function distributionFigure(redraw) {
     controls: [choice("Index", measureNames, "csi", (value) => { state.measure = value; redraw(); })],
     table: () => {
       const edges = findings.edges[state.measure];
-      const bins = edges.slice(1).map((edge, i) => `${edges[i]} to ${edge}`);
-      const spelled = (store, k) => all(store, k).map((row) => ({ ...row,
-        ...Object.fromEntries(["q5", "q25", "q50", "q75", "q95"].map((name, i) => [name, row.quantiles?.[i]])),
-        ...Object.fromEntries(bins.map((name, i) => [name, row.histogram?.[i]])) }));
-      return tableOf(["units", "mean", "low", "high", "q5", "q25", "q50", "q75", "q95", ...bins], spelled);
+      const binned = (store, k) => all(store, k).flatMap((row) => (row.histogram ?? [null]).map((number, i) => ({ ...row,
+        ...Object.fromEntries(["q5", "q25", "q50", "q75", "q95"].map((name, q) => [name, row.quantiles?.[q]])),
+        bin_from: row.histogram && edges[i], bin_to: row.histogram && edges[i + 1], units_in_bin: number })));
+      return tableOf(["measure", "units", "mean", "low", "high", "q5", "q25", "q50", "q75", "q95", "bin_from", "bin_to", "units_in_bin"], binned);
     },
     picture: (width, theme) => drawRidges({
       label: `${LONG[state.measure]}, ${HELD_OUT}`,
@@ -42,11 +41,11 @@ function mapsFigure(redraw) {
     const row = rowAt(store, "localisation", k);
     const style = styleOf(k, theme);
     const title = joined(contrasts[k].name, several && store.letter);
-    if (!row?.map) return { title, colour: style.colour, values: [[null]], texts: [[`${title}: the layer has no positions`]], note: joined(store.control, "no positions") };
+    if (!row?.map) return { title, empty: `${layerOf(store)} has no positions` };
     const texts = row.map.map((cells, y) => cells.map((share, x) => `${contrasts[k].name}, ${titleAt(store)}, y ${y}, x ${x}: ${percent(share)} of units`));
     const most = Math.max(...row.map.flat());
-    return { title, colour: style.colour, values: row.map, texts, ramp: [theme.ground, style.colour],
-      note: joined(store.control, !most ? "none selective" : row.places < 2 ? `one position: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`)) };
+    return { title, group: store, empty: most ? null : "nothing is selective", colour: style.colour, values: row.map, texts, ramp: [theme.ground, style.colour],
+      note: joined(store.control, row.places < 2 ? `one position: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`)) };
   };
   const rows = (store, k) => [rowAt(store, "localisation", k)].filter(Boolean);
   return {
@@ -58,11 +57,11 @@ function mapsFigure(redraw) {
     },
     picture: (width, theme) => {
       const panels = stores.flatMap((store) => shownContrasts().map((k) => panel(store, k, theme)));
-      const most = Math.max(0, ...panels.flatMap((one) => one.values.flat()));
+      const most = Math.max(0, ...panels.flatMap((one) => one.values?.flat() ?? []));
       const own = state.axes === "own";
       return drawMatrices({
         label: `Share of units selective on all stimuli at each position of the layer${own ? "; each map has its own scale" : ""}: ${stores.map(titleAt).join("; ")}`,
-        panels, group: shownContrasts().length, columns: Math.max(shownContrasts().length, 2), least: 108, side: 200, format: percent, domain: own ? null : [0, most || 1],
+        panels, columns: Math.max(shownContrasts().length, 2), least: 108, side: 200, format: percent, domain: own ? null : [0, most || 1],
         scale: { low: "0", high: own ? "the map's own max" : percent(most), ramp: [theme.ground, theme.muted] },
       }, width, theme);
     },

@@ -39,13 +39,13 @@ function overDepth({ title, label, tick, rows, point, band, bandName, apart, sec
     const panels = together
       ? shown.map((k) => ({ title: contrasts[k].name, parts: stores.map((store, s) => [store, k, s]), axis: axisOf(stores) }))
       : stores.map((store) => ({ title: nameIf(store), parts: shown.map((k) => [store, k, 0]), axis: axisOf([store]) }));
-    const styled = ([, k, s], more = {}) => ({ ...styleOf(k, theme), ...storeStyle(s), ...more });
+    const styled = ([, k, s], more = {}) => ({ ...styleOf(k, theme), ...(together ? storeStyle(s) : {}), ...more });
     const lines = ({ parts, axis }) => parts.flatMap((part) => [
       { ...styled(part), points: pointsOf(part[0], part[1], axis, point) },
-      ...(second ? [{ ...styled(part, { colour: theme.muted }), points: pointsOf(part[0], part[1], axis, second) }] : []),
+      ...(second ? [{ ...styled(part, { ...othersStyle(theme), name: "other categories", label: "" }), points: pointsOf(part[0], part[1], axis, second) }] : []),
     ]);
     const bands = ({ parts, axis }) => (band ? parts.map(([store, k, s]) => ({
-      colour: theme.muted, dash: storeStyle(s).dash,
+      colour: theme.muted, dash: together ? storeStyle(s).dash : 0,
       points: parted(store, rows(store, k), (row) => ({ x: axis.at(store, row.layer), ...band(row) })),
     })) : []);
     return drawLines({
@@ -55,7 +55,7 @@ function overDepth({ title, label, tick, rows, point, band, bandName, apart, sec
         ...(together ? [] : shown.map((k) => styleOf(k, theme))),
         ...(together && nameIf(stores[0]) ? storeLegend(theme) : []),
         ...(band ? [{ name: bandName, colour: theme.muted, band: 0.3 }] : []),
-        ...(second ? [{ name: "other categories", colour: theme.muted, marker: 0 }] : []),
+        ...(second ? [{ name: "other categories", ...othersStyle(theme) }] : []),
       ],
       panels: panels.map((panel) => ({ title: panel.title, x: panel.axis, series: lines(panel), bands: bands(panel) })),
     }, width, theme);
@@ -166,13 +166,13 @@ const SPREAD = {
 function spreadFigure(redraw) {
   const state = { measure: "share_with_any" };
   const rows = (store, k) => rowsOf(store, "spread", k).map((row) => ({
-    ...row, value: row[state.measure], chance: row[`${state.measure}_chance`],
+    ...row, measure: state.measure, value: row[state.measure], chance: row[`${state.measure}_chance`],
     chance_low: row[`${state.measure}_low`], chance_high: row[`${state.measure}_high`],
   }));
   return {
     title: "Spread over feature maps", name: "spread-over-feature-maps",
     controls: [choice("Measure", Object.fromEntries(Object.entries(SPREAD).map(([k, v]) => [k, v[0]])), state.measure, (value) => { state.measure = value; redraw(); })],
-    table: () => tableOf(["channels", "with_any", "value", "chance", "chance_low", "chance_high"], rows),
+    table: () => tableOf(["channels", "with_any", "measure", "value", "chance", "chance_low", "chance_high"], rows),
     picture: (width, theme) => {
       const [name, label, format] = SPREAD[state.measure];
       return overDepth({

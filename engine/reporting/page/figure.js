@@ -1,5 +1,7 @@
 // A figure: a drawing to read by pointer and keyboard, its numbers as a table, and downloads.
 
+const SCALE = 3; // 760 pixels become 300 per inch at 7.6 inches
+
 class Figure {
   /**
    * place: the element to fill. known: {title, name, controls, table() -> {columns, rows}, and
@@ -21,11 +23,11 @@ class Figure {
       });
       this.readout = el("output", { class: "readout", "aria-live": "polite", hidden: true });
       this.holder = el("div", { class: "holder" }, this.plot, this.readout);
-      this.tools.append(el("button", { type: "button", "aria-label": `SVG of: ${known.title}`, onclick: () => this.saveSvg() }, "SVG"));
+      this.tools.append(this.saving("SVG", () => this.saveSvg()), this.saving("PNG", () => this.savePng()));
     } else {
       this.holder = el("div", { class: "holder" });
     }
-    this.tools.append(el("button", { type: "button", "aria-label": `CSV of: ${known.title}`, onclick: () => this.saveCsv() }, "CSV"));
+    this.tools.append(this.saving("CSV", () => this.saveCsv()));
     place.querySelector(".drawing").replaceChildren(this.holder);
     this.details = el("details", { class: "numbers", ontoggle: () => this.tabulate() }, el("summary", {}, `Numbers: ${known.title}`));
     place.append(this.details);
@@ -101,11 +103,30 @@ class Figure {
     this.at = null;
   }
 
-  saveSvg() {
+  saving(kind, onclick) {
+    return el("button", { type: "button", "aria-label": `${kind} of: ${this.known.title}`, onclick }, kind);
+  }
+
+  /** The figure for print: its text as SVG, and its size. */
+  forPrint() {
     const { svg, width, height } = this.known.picture(760, findings.palette.light);
     fill(svg, { width, height }, []);
     svg.prepend(draw("title", {}, this.known.title), draw("rect", { width, height, fill: findings.palette.light.paper }));
-    save(`${this.known.name}.svg`, "image/svg+xml", new XMLSerializer().serializeToString(svg));
+    return { text: new XMLSerializer().serializeToString(svg), width, height };
+  }
+
+  saveSvg() {
+    save(`${this.known.name}.svg`, "image/svg+xml", this.forPrint().text);
+  }
+
+  async savePng() {
+    const { text, width, height } = this.forPrint();
+    const image = new Image();
+    image.src = `data:image/svg+xml,${encodeURIComponent(text)}`; // the page's policy allows data
+    await image.decode();
+    const canvas = el("canvas", { width: SCALE * width, height: SCALE * height });
+    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+    canvas.toBlob((blob) => save(`${this.known.name}.png`, "image/png", blob));
   }
 
   saveCsv() {

@@ -3,23 +3,23 @@
 /**
  * panels: [{title, note, rows: [label], columns: [label], values: [[number]], texts: [[text]], ramp}]
  * A panel without labels is a map. domain: [low, high] of all panels, or null for each panel's own.
- * group: number of panels after which a row begins, if they take more than one.
+ * A panel of another group begins a row; one with a reason to be empty is named, not drawn.
  */
 function drawMatrices(spec, width, theme) {
   const plot = new Plot(width, theme);
   let top = plot.paragraph(0, 0, spec.label, { "font-weight": 600 }) + 6;
-  const places = grid(width, spec.panels.length, { most: spec.columns ?? 2, least: spec.least ?? 280 });
-  const labelled = spec.panels.some((panel) => panel.rows);
-  const longest = Math.max(...spec.panels.flatMap((panel) => (panel.rows ?? [""]).map((label) => Math.min(16, label.length))));
-  const left = labelled ? Math.min(longest * 6.4 + 8, places.wide * 0.32) : 0;
+  const [panels, start] = drawable(plot, spec.panels, (panel) => panel.empty, top);
+  top = start;
+  const places = grid(width, panels.map((panel) => panel.group), { most: spec.columns ?? 2, least: spec.least ?? 280 });
+  const named = panels.some((panel) => panel.rows);
+  const longest = Math.max(0, ...panels.flatMap((panel) => (panel.rows ?? [""]).map((label) => Math.min(16, label.length))));
+  const left = named ? Math.min(longest * 6.4 + 8, places.wide * 0.32) : 0;
   const side = Math.min(places.wide - left - 2, spec.side ?? 380);
-  const panels = inRows(spec.panels, spec.group > places.columns ? spec.group : places.columns, places.columns);
-  const shapes = panels.map((panel) => (panel ? sizeOf(panel, side) : { wide: 0, high: 0 }));
-  const below = (labelled ? longest * 4.9 + 14 : 4) + (spec.panels.some((panel) => panel.note) ? 46 : 0);
+  const shapes = panels.map((panel) => sizeOf(panel, side));
+  const below = (named ? longest * 4.9 + 14 : 4) + (panels.some((panel) => panel.note) ? 46 : 0);
   let row = 0;
   panels.forEach((panel, index) => {
-    if (index && index % places.columns === 0) top += heightOf(shapes, index - places.columns, places.columns) + below + 30;
-    if (!panel) return;
+    if (index && places.row(index) > places.row(index - 1)) top += heightOf(shapes, places, index - 1) + below + 30;
     const box = { left: places.left(index) + left, top: top + 22, ...shapes[index] };
     if (panel.title) {
       plot.text(places.left(index), box.top - 8, fitted(panel.title, places.wide, TEXT, 600), { "font-weight": 600, fill: panel.colour ?? theme.ink });
@@ -27,19 +27,12 @@ function drawMatrices(spec, width, theme) {
     row = drawCells(plot, panel, box, spec, row);
     if (panel.note) noteBelow(plot, panel.note, box);
   });
-  const last = panels.length - 1;
-  top += heightOf(shapes, last - (last % places.columns), places.columns) + below + 22;
+  if (panels.length) top += heightOf(shapes, places, panels.length - 1) + below + 22;
   return plot.finish(spec.scale ? drawScale(plot, spec, top + 6) : top, spec.label);
 }
 
-/** Panels in groups that each begin a row; null fills a group's last row. */
-function inRows(panels, group, columns) {
-  const rest = panels.length > group ? (columns - (group % columns)) % columns : 0;
-  return panels.flatMap((panel, i) => ((i + 1) % group || i + 1 === panels.length ? [panel] : [panel, ...Array(rest).fill(null)]));
-}
-
-function noteBelow(plot, note, box) {
-  wrapped(note, Math.max(box.wide, 100), 11).slice(0, 3).forEach((line, i) => {
+function noteBelow(plot, note, box, most = 3) {
+  wrapped(note, Math.max(box.wide, 100), 11).slice(0, most).forEach((line, i) => {
     plot.text(box.left, box.top + box.high + 15 + 14 * i, line, { fill: plot.theme.muted, "font-size": 11 });
   });
 }
@@ -50,7 +43,8 @@ function sizeOf(panel, side) {
   return { wide: cell * wide, high: cell * high };
 }
 
-const heightOf = (shapes, from, number) => Math.max(...shapes.slice(from, from + number).map((one) => one.high));
+/** Height of the row of panels that the `index`-th is in. */
+const heightOf = (shapes, places, index) => Math.max(...shapes.filter((_, i) => places.row(i) === places.row(index)).map((one) => one.high));
 
 function drawCells(plot, panel, box, spec, firstRow) {
   const { theme } = plot;
@@ -60,7 +54,7 @@ function drawCells(plot, panel, box, spec, firstRow) {
   const [cellWide, cellHigh] = [box.wide / wide, box.high / high];
   const known = panel.values.flat().filter((value) => value != null);
   const [low, top] = spec.domain ?? [0, Math.max(...known, 0) || 1];
-  const written = Boolean(panel.rows) && cellWide >= 34;
+  const written = Boolean(panel.rows) && known.every((value) => widthOf(spec.format(value), 11) + 6 <= cellWide);
   const steps = new Map(); // one path per colour: a few elements instead of thousands
   panel.values.forEach((cells, r) => cells.forEach((value, c) => {
     const share = value == null ? null : (value - low) / (top - low || 1);
@@ -85,12 +79,12 @@ function drawCells(plot, panel, box, spec, firstRow) {
 
 function drawLabels(plot, panel, box, cellWide, cellHigh) {
   const style = { fill: plot.theme.muted, "font-size": 11, "text-anchor": "end" };
-  const every = Math.max(1, Math.ceil(11 / cellHigh));
+  const [every, next] = [Math.max(1, Math.ceil(12 / cellHigh)), Math.max(1, Math.ceil(14.5 / cellWide))]; // turned ones need more
   panel.rows.forEach((label, r) => {
     if (r % every === 0) plot.text(box.left - 6, box.top + (r + 0.5) * cellHigh + 4, shortened(label, 16), style);
   });
   panel.columns.forEach((label, c) => {
-    if (c % every) return;
+    if (c % next) return;
     const [x, y] = [round(box.left + (c + 0.5) * cellWide + 3), round(box.top + box.high + 9)];
     plot.text(x, y, shortened(label, 16), { ...style, transform: `rotate(-50 ${x} ${y})` });
   });

@@ -1,28 +1,37 @@
 // Lines with intervals over layers, in panels that share a vertical axis.
 
 const LEFT = 50;
+const LABEL = 11; // size of names of layers and lines
+const FEW_OR_NONE = "no or too few selective units";
 
 /**
  * panels: [{title, x: {ticks: [{at, label}], label}, series, bands}]
- * series: [{name, colour, dash, hollow, marker, points: [{x, y, low, high, text}]}], x from 0 to 1
+ * series: [{name, label, colour, dash, hollow, marker, points: [{x, y, low, high, text}]}], x from 0 to 1; several
+ * series of a panel have their label, or else their name, at their end
  * bands: [{colour, points: [{x, low, high}]}], drawn behind
  */
 function drawLines(spec, width, theme) {
   const plot = new Plot(width, theme);
   let top = plot.paragraph(0, 0, spec.y.label, { "font-weight": 600 }) + 4;
   top = plot.legend(spec.legend, top) + 4;
-  const places = grid(width, spec.panels.length, { most: spec.columns ?? 2, least: spec.least ?? 300 });
-  const shared = domainOf(spec.panels.flatMap(valuesOf));
-  const below = 18 + Math.max(...spec.panels.map((panel) => roomBelow(panel.x)));
-  const high = spec.height ?? 220;
+  const hasZero = (one) => one.points.some(({ y }) => y === 0);
+  const nothing = (panel) => (panel.series.some((one) => !isZero(one)) ? null : panel.series.some(hasZero) ? "nothing is selective" : FEW_OR_NONE);
+  const [panels, start] = drawable(plot, spec.panels, nothing, top);
+  const places = grid(width, panels.map(() => 0), { most: spec.columns ?? 2, least: spec.least ?? 300 });
+  const shared = domainOf(panels.flatMap(valuesOf));
+  const zeros = panels.map(zeroNames);
+  const below = 18 + Math.max(0, ...panels.map((panel) => roomBelow(panel.x))) + (zeros.some(Boolean) ? 34 : 0);
+  const high = Math.max(spec.height ?? 220, ...panels.map((panel) => labelled(panel).length * (LABEL + 2)));
   const whole = 24 + high + below;
+  const gutter = Math.max(0, ...panels.flatMap(labelled).map((one) => widthOf(labelOf(one), LABEL))) + 16;
   let row = 0;
-  spec.panels.forEach((panel, index) => {
+  panels.forEach((panel, index) => {
     const box = {
       left: places.left(index) + LEFT, right: places.left(index) + places.wide - 8,
-      top: top + places.row(index) * whole + 24,
+      top: start + places.row(index) * whole + 24,
     };
     box.bottom = box.top + high;
+    if (labelled(panel).length) box.right -= Math.min(gutter, places.wide * 0.27) - 4;
     const domain = spec.y.own ? domainOf(valuesOf(panel)) : shared;
     const y = linear(domain, [box.bottom, box.top]);
     const x = linear([0, 1], [box.left + 8, box.right - 8]);
@@ -33,20 +42,58 @@ function drawLines(spec, width, theme) {
       for (const part of middle) plot.line(part, { ...band, width: 1 });
     }
     for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, 0.16);
-    const size = box.right - box.left < 320 && panel.x.ticks.length > 10 ? 0.75 : 1;
-    const most = Math.max(0, ...panel.series.map((one) => one.points.length));
-    const every = most > (box.right - box.left) / 4 ? Math.ceil(most / 12) : 1; // markers would hide the lines
-    for (const one of panel.series) {
-      for (const part of unbroken(one.points)) plot.line(part.map((p) => [x(p.x), y(p.y)]), every > 1 ? { ...one, width: 1.25 } : one);
-      const known = one.points.filter((p) => p.y != null);
-      for (const [i, p] of known.entries()) {
-        if (i % every === 0) plot.marker(x(p.x), y(p.y), one, size);
-        plot.mark(row, { x: x(p.x), y: y(p.y), r: 8, text: p.text });
-      }
-      if (known.length) row += 1;
+    for (const one of panel.series) row = drawSeries(plot, one, box, x, y, row, panel);
+    drawNames(plot, labelled(panel), box, x, y, places.left(index) + places.wide);
+    noteBelow(plot, zeros[index], { left: box.left, wide: places.wide - LEFT, top: box.bottom, high: roomBelow(panel.x) + 3 }, 2);
+  });
+  return plot.finish(start + places.rows * whole, spec.label);
+}
+
+/** The line and markers of a series; the next row of marks. */
+function drawSeries(plot, one, box, x, y, row, panel) {
+  const known = one.points.filter((p) => p.y != null);
+  const size = box.right - box.left < 320 && panel.x.ticks.length > 10 ? 0.8 : 1;
+  const most = Math.max(0, ...panel.series.map(({ points }) => points.length));
+  const every = most > (box.right - box.left) / 4 ? Math.ceil(most / 12) : 1; // markers would hide the lines
+  const lies = isZero(one);
+  plot.group({ "data-panel": panel.title, "data-series": joined(one.label, one.name) }, () => {
+    for (const part of lies ? [] : unbroken(one.points)) plot.line(part.map((p) => [x(p.x), y(p.y)]), every > 1 ? { ...one, width: 1.25 } : one);
+    for (const [i, p] of known.entries()) {
+      if (i % every === 0 && !lies) plot.marker(x(p.x), y(p.y), one, size);
+      plot.mark(row, { x: x(p.x), y: y(p.y), r: 8, text: p.text });
     }
   });
-  return plot.finish(top + places.rows * whole, spec.label);
+  return known.length ? row + 1 : row;
+}
+
+const labelOf = (one) => one.label ?? one.name;
+
+const isZero = (one) => one.points.every((p) => !p.y);
+
+/** The series of a panel that are named at their end: all that are drawn and have a name, if they are several. */
+function labelled(panel) {
+  const named = panel.series.filter((one) => labelOf(one) && !isZero(one));
+  return named.length > 1 ? named : [];
+}
+
+/** Lines that would hide one another on the axis, in words. */
+function zeroNames(panel) {
+  const names = panel.series.filter((one) => isZero(one) && one.points.some((p) => p.y != null)).map(labelOf);
+  return names.length ? `0 in every layer: ${names.join(", ")}` : "";
+}
+
+/** Names at the ends of lines, moved apart so that none touches another. */
+function drawNames(plot, series, box, x, y, right) {
+  const ends = series.map((one) => ({ one, last: one.points.findLast((p) => p.y != null) }))
+    .sort((a, b) => y(a.last.y) - y(b.last.y) || series.indexOf(a.one) - series.indexOf(b.one));
+  const apart = LABEL + 1.5;
+  ends.forEach((end, i) => { end.at = Math.max(y(end.last.y), i ? ends[i - 1].at + apart : box.top); });
+  ends.reverse().forEach((end, i) => { end.at = Math.min(end.at, i ? ends[i - 1].at - apart : box.bottom); });
+  for (const { one, last, at } of ends) {
+    const from = x(last.x) + 5;
+    plot.add("path", { d: `M${round(from)} ${round(y(last.y))}L${round(box.right + 4)} ${round(at)}`, fill: "none", stroke: one.colour, "stroke-width": 0.75, "stroke-opacity": 0.6 });
+    plot.text(box.right + 7, at + 4, fitted(labelOf(one), right - box.right - 7, LABEL), { "font-size": LABEL, class: "end" });
+  }
 }
 
 function valuesOf(panel) {
@@ -70,7 +117,7 @@ function drawFrame(plot, panel, box, domain, format, x, y) {
     if (i % every) return;
     const place = [round(x(at)), round(box.bottom + (panel.x.turned ? 12 : 18))];
     plot.text(...place, shortened(label, 16), {
-      fill: theme.muted, "font-size": 11, "text-anchor": panel.x.turned ? "end" : "middle",
+      fill: theme.muted, "font-size": LABEL, "text-anchor": panel.x.turned ? "end" : "middle",
       transform: panel.x.turned ? `rotate(-50 ${place.join(" ")})` : null,
     });
   });

@@ -6,16 +6,22 @@
 function drawRidges(spec, width, theme) {
   const plot = new Plot(width, theme);
   const top = plot.paragraph(0, 0, spec.label, { "font-weight": 600 }) + 4;
-  const places = grid(width, spec.panels.length, { most: spec.columns ?? 2, least: 300 });
-  const rows = Math.max(...spec.panels.map((panel) => panel.ridges.length));
+  const filled = (panel) => panel.ridges.filter((ridge) => ridge.counts.length);
+  const [panels, start] = drawable(plot, spec.panels, (panel) => (filled(panel).length ? null : FEW_OR_NONE), top);
+  const places = grid(width, panels.map(() => 0), { most: spec.columns ?? 2, least: 300 });
   const each = 58;
-  const whole = 26 + rows * each + 42;
+  const tops = [start]; // of rows of panels: each as high as its fullest
+  for (let r = 0; r < places.rows; r += 1) {
+    const most = Math.max(...panels.filter((_, i) => places.row(i) === r).map((panel) => filled(panel).length));
+    tops.push(tops[r] + 102 + most * each);
+  }
   let row = 0;
-  spec.panels.forEach((panel, index) => {
+  panels.forEach((panel, index) => {
+    const ridges = filled(panel);
     const left = places.left(index) + Math.min(92, places.wide * 0.27);
     const right = places.left(index) + places.wide - 10;
-    const head = top + places.row(index) * whole + 24;
-    const foot = head + rows * each;
+    const head = tops[places.row(index)] + 24;
+    const foot = head + ridges.length * each;
     const x = linear(spec.domain, [left, right]);
     plot.text(places.left(index), head - 10, fitted(panel.title, places.wide, TEXT, 600), { "font-weight": 600 });
     for (const tick of ticks(...spec.domain, 5)) {
@@ -23,22 +29,23 @@ function drawRidges(spec, width, theme) {
       plot.text(x(tick), foot + 16, decimal(tick), { "text-anchor": "middle", fill: theme.muted });
     }
     plot.text((left + right) / 2, foot + 33, spec.xLabel, { "text-anchor": "middle", fill: theme.muted });
-    panel.ridges.forEach((ridge, i) => {
+    const few = panel.ridges.filter((ridge) => !ridge.counts.length).map((ridge) => (ridge.units ? `${ridge.name} (${ridge.units})` : ridge.name));
+    if (few.length) noteBelow(plot, `No or too few selective units: ${few.join(", ")}`, { left: places.left(index), wide: places.wide, top: foot, high: 36 }, 2);
+    ridges.forEach((ridge, i) => {
       drawRidge(plot, ridge, { base: head + (i + 1) * each - 16, high: each - 22, left, x, start: places.left(index) });
       plot.mark(row, { x: x(ridge.mean ?? spec.domain[0]), y: head + (i + 1) * each - 10, r: 9, text: ridge.text });
     });
     row += 1;
   });
-  return plot.finish(top + places.rows * whole, spec.label);
+  return plot.finish(tops.at(-1), spec.label);
 }
 
 function drawRidge(plot, ridge, { base, high, left, x, start }) {
   const { theme } = plot;
   plot.text(start, base - 6, fitted(ridge.name, left - start - 6), { fill: theme.ink });
-  plot.text(start, base + 8, ridge.units ? `n = ${count(ridge.units)}` : "none", { fill: theme.muted, "font-size": 10.5 });
+  plot.text(start, base + 8, `n = ${count(ridge.units)}`, { fill: theme.muted, "font-size": 10.5 });
   plot.add("path", { d: `M${round(left)} ${base}H${round(x.right ?? x(1))}`, stroke: theme.grid });
-  const most = Math.max(...ridge.counts, 0);
-  if (!most) return;
+  const most = Math.max(...ridge.counts);
   let d = `M${round(x(ridge.edges[0]))} ${base}`;
   ridge.counts.forEach((number, i) => {
     d += `V${round(base - (number / most) * high)}H${round(x(ridge.edges[i + 1]))}`;

@@ -68,8 +68,9 @@ function shownContrasts() {
 
 const several = stores.length > 1;
 const nameOf = (store) => (several ? store.label : store.model);
-const styleOf = (k, theme) => ({ name: contrasts[k].name, colour: contrasts[k][theme.name], marker: contrasts[k].marker });
-// Styles of stores that share a panel.
-const STORE_STYLES = [{ dash: null, hollow: false }, { dash: "7 4", hollow: true }, { dash: "2 3", hollow: true }, { dash: "9 3 2 3", hollow: true }];
-const storeStyle = (index) => STORE_STYLES[index % STORE_STYLES.length];
-const storeLegend = (theme) => stores.map((store, s) => ({ name: nameOf(store), colour: theme.muted, marker: 0, ...storeStyle(s) }));
+const styleOf = (k, theme) => ({ name: contrasts[k].name, colour: contrasts[k][theme.name], marker: contrasts[k].marker, dash: contrasts[k].dash });
+/** The style of a store among others in a panel: a dash, and filled or hollow markers. */
+const storeStyle = (s) => ({ label: stores[s].letter, dash: s % DASHES.length, hollow: (s + Math.floor(s / DASHES.length)) % 2 > 0 });
+const storeLegend = (theme) => stores.map((store, s) => ({ name: nameOf(store), colour: theme.ink, marker: 0, ...storeStyle(s) }));
+/** The style of the other categories beside a preferred one. */
+const othersStyle = (theme) => ({ colour: theme.muted, marker: DOT, width: 1.25 });

@@ -1,0 +1,193 @@
+"""Panels of figures for print, and what they have in common, in matplotlib."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..excerpt import at_steps, step_over
+from .palette import THEMES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Json = Mapping[str, Any]
+# Means over fewer units are in the tables only, as on the page.
+FEW = 10
+# Inches: a journal's column is about 3.5 wide, its page 7.
+COLUMN, HEIGHT = 3.5, 2.5
+STYLE: Any = {
+    "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8,
+    "axes.titleweight": "bold", "axes.titlelocation": "left", "legend.frameon": False,
+    "lines.linewidth": 1.2, "lines.markersize": 3.5,
+    "pdf.fonttype": 42, "svg.fonttype": "none",  # keep text editable
+    "svg.hashsalt": "fusiform",
+}  # fmt: skip
+GREY = THEMES["light"]["muted"]
+_BAR = ((-1.0, -0.3), (1.0, -0.3), (1.0, 0.3), (-1.0, 0.3), (-1.0, -0.3))
+# In the order of MARKERS and DASHES in page/plot.js.
+_MARKERS: tuple[Any, ...] = (
+    "o", "s", "^", "D", "v", "P", "X", _BAR, "*", ">", "<", tuple((y, x) for x, y in _BAR),
+)  # fmt: skip
+_DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2)), (0, (6, 1, 1, 1, 1, 1)))
+# The mean of other categories, beside a preferred one: a marker that no category has.
+OTHERS: Json = {"color": GREY, "marker": ".", "markersize": 2.5, "linewidth": 0.8}
+# Names, and markers of a line, that an axis has room for.
+_MOST_TICKS = 40
+_POINTS = 72
+# Small print: its points, and letters per inch.
+_SMALL, _LETTERS = 6, 21
+# Width of a bold letter, in points of the font.
+_BOLD = 0.68
+# Of names below an axis: degrees, and points.
+_SLANT, _SMALLEST = 60, 4.5
+
+
+def plain(text: str) -> str:
+    """Escape dollar signs, which begin a formula in matplotlib."""
+    return text.replace("$", r"\$")
+
+
+def style_of(contrast: Json) -> dict[str, Any]:
+    """Style of a category's line among those of other categories."""
+    marker, dash = _MARKERS[contrast["marker"]], _DASHES[contrast["dash"]]
+    return {"color": contrast["light"], "marker": marker, "linestyle": dash}
+
+
+def store_style(s: int, colour: str) -> dict[str, Any]:
+    """Style of the ``s``-th store among others of one category: a dash, and filled or hollow."""
+    hollow = (s + s // len(_DASHES)) % 2
+    return {
+        "linestyle": _DASHES[s % len(_DASHES)],
+        "markerfacecolor": "white" if hollow else colour,
+    }
+
+
+def fitted(text: str, inches: float, points: float = 8) -> str:
+    """A bold title with its middle left out if it is wider than its panel."""
+    most = max(8, int(inches * _POINTS / (_BOLD * points)))
+    if len(text) > most:
+        tail = (most - 1) // 2
+        text = f"{text[: most - 1 - tail]}…{text[-tail:]}"
+    return plain(text)
+
+
+def legend(part: Any, axis: Axes, place: str, inches: float) -> None:
+    """Draw the legend of an axis outside all panels, in as many columns as fit a width."""
+    handles, labels = axis.get_legend_handles_labels()
+    longest = max(map(len, labels), default=1)
+    columns = max(1, int(inches * _LETTERS / (longest + 10)))
+    part.legend(handles, labels, loc=f"outside upper {place}", ncols=columns, fontsize=7)
+
+
+def rows_of(store: Json, table: str) -> list[dict[str, Any]]:
+    """Rows of a table that is stored as columns."""
+    columns = store["tables"][table]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def column(rows: Sequence[Json], name: str | None) -> list[float]:
+    """Values of a column; NaN where there is none."""
+    return [float("nan") if name is None or row[name] is None else row[name] for row in rows]
+
+
+def panels(
+    number: int, columns: int, height: float = HEIGHT, width: float = COLUMN, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``number`` panels, at most ``columns`` side by side."""
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(number, columns))
+    rows = max(1, -(-number // columns))
+    figure = Figure((width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel().tolist()
+    for empty in axes[number:]:
+        empty.remove()
+    return figure, axes[:number]
+
+
+def note(figure: Any, text: str, left_out: Sequence[str] = ()) -> None:
+    """Small print below a figure, with the names of panels in which nothing is selective."""
+    lines = [text, f"not drawn, nothing is selective: {'; '.join(left_out)}" if left_out else ""]
+    width = int(figure.get_figwidth() * _LETTERS)
+    said = "\n".join(textwrap.fill(line, width) for line in lines if line)
+    figure.supxlabel(plain(said), fontsize=_SMALL)
+
+
+def ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Places and names of at most as many ticks as an axis has room for."""
+    places = at_steps(range(len(names)), step_over(len(names), _MOST_TICKS))
+    return places, [plain(names[place]) for place in places]
+
+
+def name_ticks(
+    axis: Axes, names: Sequence[str], inches: float = COLUMN, largest: float = 8
+) -> None:
+    """Name the places of a horizontal axis of a width, so that no name touches the next."""
+    places, said = ticks(names)
+    # Points between two names, across their slant; the axis takes four fifths of the width.
+    room = math.sin(math.radians(_SLANT)) * 0.8 * inches * _POINTS / max(1, len(places))
+    size = max(_SMALLEST, min(largest, room / 1.15))
+    every = max(1, math.ceil(1.15 * size / room))
+    axis.set_xticks(
+        places[::every], said[::every], rotation=_SLANT, ha="right", rotation_mode="anchor",
+        fontsize=size,
+    )  # fmt: skip
+
+
+def draw_line(
+    axis: Axes, x: Sequence[float], rows: Sequence[Json], names: Sequence[str | None], style: Json
+) -> None:
+    """Draw a line of rows: their value, low and high ends."""
+    value, low, high = names
+    axis.plot(x, column(rows, value), markevery=max(1, len(rows) // _MOST_TICKS), **style)
+    if low:
+        interval = column(rows, low), column(rows, high)
+        axis.fill_between(x, *interval, color=style["color"], alpha=0.18, linewidth=0)
+
+
+def blank(axis: Axes, text: str) -> None:
+    """Write a text in place of an empty panel, which keeps its title and the label at its left."""
+    axis.spines[:].set_visible(False)
+    axis.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center",
+              fontsize=_SMALL, color=GREY)  # fmt: skip
+
+
+def name_lines(axis: Axes, names: Mapping[str, str], inches: float) -> None:
+    """Write names at the ends of lines, by their labels, none on another, if there are several.
+
+    ``inches`` is the height of the axis, whose limits must be final. Lines at 0 are not named.
+    """
+    ends = []
+    for line in axis.get_lines():
+        known = [
+            (x, y)
+            for x, y in zip(*np.asarray(line.get_data(), float).tolist(), strict=True)
+            if y == y
+        ]
+        if any(y for _, y in known) and line.get_label() in names:
+            ends.append((known[-1], line))
+    if len(ends) < 2:
+        return
+    low, high = axis.get_ylim()
+    apart = 1.15 * _SMALL / (inches * _POINTS)
+    ends.sort(key=lambda end: end[0][1])
+    places: list[float] = []
+    for (_, y), _line in ends:
+        place = (y - low) / ((high - low) or 1)
+        places.append(max(place, places[-1] + apart) if places else place)
+    for i in range(len(places) - 1, -1, -1):
+        places[i] = min(places[i], places[i + 1] - apart if i + 1 < len(places) else 1.0)
+    for ((x, y), line), place in zip(ends, places, strict=True):
+        axis.annotate(
+            names[str(line.get_label())], (x, y), (1.03, place), textcoords="axes fraction",
+            fontsize=_SMALL, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.4,
+                        "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 2},
+        )  # fmt: skip
