@@ -70,11 +70,12 @@ def analyse(
             help="How consistency compares layers: spearman, kendall, cka; all by default.",
         ),
     ] = None,
-    against: Annotated[
+    agreement: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PRESET,...",
-            help="Whether the criteria of publications select the same units; repeatable.",
+            help="Whether the criteria of publications select the same units. Joined by commas; "
+            "repeatable.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -96,7 +97,7 @@ def analyse(
     from fusiform.engine.contrasts.language.presets import preset as published
 
     chosen = criterion_of(criterion, preset)
-    others = [published(name) for name in names(against)]
+    others = [published(name) for name in names(agreement)]
     asked: dict[str, Any] = {"analyses": analyses or None}
     if similarities:
         asked["similarities"] = names(similarities)
@@ -105,7 +106,7 @@ def analyse(
         remark(one, [store], contrasts)
     found = analyse(
         store, chosen, names(layers, "*"), contrasts, **asked, resamples=resamples,
-        seed=seed, neighbours=neighbours, distance=distance, against=others, note=note,
+        seed=seed, neighbours=neighbours, distance=distance, agreement=others, note=note,
     )  # fmt: skip
     for line in found.left_out:
         note(line)
@@ -128,7 +129,7 @@ def compare(
             "share,csi,d_prime,gini."
         ),
     ] = None,
-    by: Annotated[
+    pairing: Annotated[
         Literal["name", "depth"],
         typer.Option(help="Pair layers by name, or by relative depth."),
     ] = "name",
@@ -214,7 +215,7 @@ def compare(
         opened,
         chosen,
         measures=names(measures, "share", "csi", "d_prime", "gini"),
-        pairing=by,
+        pairing=pairing,
         against=against,
         allow=names(allow),
         resamples=resamples,

@@ -85,7 +85,7 @@ FORMS: dict[str, Form] = {
     "std": Form(_THREE),
     "sides": Form(int),
     "where": Form(metavar="RULE", also=f" Measures: {', '.join(COMPARED)}."),
-    "select": Form(list[str], metavar="CONTRAST", also=" The option is repeatable."),
+    "select": Form(list[str], metavar="CONTRAST,...", also=_JOINED),
 }
 _SAME = Form()
 _METAVARS: dict[Any, str | None] = {

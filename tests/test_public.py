@@ -116,7 +116,7 @@ def test_one_text_equals_a_list_of_it_when_writing(folder: Path, tmp_path: Path)
     )  # fmt: skip
     assert [layer.name for layer in found.layers] == ["avgpool"]
     assert found.categories == ("a", "b")
-    (row, *_) = flat.bench(parts="kernels", units=100_000, batch_sizes=8, repeats=1)
+    (row, *_) = flat.bench(parts="kernels", array_units=100_000, batch_sizes=8, repeats=1)
     assert row.part == "kernels"
 
 

@@ -100,7 +100,7 @@ def given(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str
 def test_the_most_selective_unit_has_a_value(
     sharp: Path, monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
-    asked = ("query", "a.zarr", "faces:", "--units", "--columns", columns, "--format", "json")
+    asked = ("query", "a.zarr", "faces:", "--list", "--columns", columns, "--format", "json")
     rows = {row["unit"]: row[columns] for row in strict(given(sharp, monkeypatch, *asked))}
     assert rows[0] == "Infinity"
     assert rows[1] == "-Infinity"
@@ -112,7 +112,8 @@ def test_the_most_selective_unit_has_a_value(
 @pytest.mark.parametrize(
     "command",
     [
-        "summary a.zarr b.zarr --json", "select a.zarr faces --json", "info a.zarr --json",
+        "summary a.zarr b.zarr --json", "select a.zarr --contrast faces --json",
+        "info a.zarr --json",
         "analyse a.zarr --resamples 20 --json", "compare a.zarr b.zarr --resamples 20 --json",
         "responses r.zarr units --json", "responses r.zarr best --json",
         "responses r.zarr auc --json", "responses r.zarr tuning --json",
@@ -146,6 +147,6 @@ def test_common_table_readers_get_the_numbers_back(
     sharp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pandas = pytest.importorskip("pandas")
-    asked = ("query", "a.zarr", "faces:", "--units", "--columns", "t", "--format", "json")
+    asked = ("query", "a.zarr", "faces:", "--list", "--columns", "t", "--format", "json")
     frame = pandas.DataFrame(strict(given(sharp, monkeypatch, *asked)))
     assert frame["t"].astype(float).max() == np.inf

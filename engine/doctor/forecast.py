@@ -73,19 +73,24 @@ class Forecast:
 def plan(
     network: Network | str | nn.Module,
     stimuli: Any,
+    output: str | Path | None = None,
     *,
     design: Design = Design(),
     resources: Resources = Resources(),
+    overwrite: bool = False,
+    restart: bool = False,
+    go_back: bool = False,
     listener: Listener | None = None,
 ) -> Forecast:
     """Memory, disk and time of a scan, before it runs.
 
-    The values are those of :func:`fusiform.scan`; weights make no difference and are not loaded.
-    Stimuli are listed, and some are decoded.
+    The parameters are those of :func:`fusiform.scan`; weights make no difference and are not
+    loaded. Stimuli are listed, and some are decoded. Nothing is written.
 
     Raises
     ------
-    UserError : the scan cannot be carried out as requested; it does not fit into memory
+    UserError : the scan cannot be carried out as requested; it does not fit into memory; the output
+        exists, unless it may be replaced
 
     Examples
     --------
@@ -95,7 +100,10 @@ def plan(
     from ..scanning.progress import Listener
     from ..scanning.setup import check_machine, set_up
     from ..scanning.stimulus_set import listed_stimuli
+    from ..store.writing.publishing import refuse_existing
+    from ..store.writing.resuming import Existing, as_begun
 
+    existing = Existing(overwrite, restart, go_back)
     network, listener = Network.of(network), listener or Listener()
     if isinstance(network.model, str):
         network = replace(network, weights="none", seed=0)
@@ -105,6 +113,9 @@ def plan(
             "a plan says how long all stimuli take, and a stream does not say how many come: give "
             "a map-style Dataset"
         )
+    if output is not None:
+        refuse_existing(output, existing.overwrite, unfinished=True)
+        request = request if existing.restart else as_begun(request, output)
     check_machine(request)
     with lent(network.model):
         shown = listed_stimuli(request.stimuli, listener)
