@@ -13,7 +13,7 @@ from fusiform.engine.texts import in_bytes
 
 from .fields import command
 from .notes import note, note_unless, printable, tell
-from .parsing import names
+from .parsing import names, paths
 from .shared_options import (
     AsJson,
     Contrasts,
@@ -67,7 +67,8 @@ def analyse(
         list[str] | None,
         typer.Option(
             metavar="NAME,...",
-            help="How consistency compares layers: spearman, kendall, cka; all by default.",
+            help="How consistency compares layers: spearman, kendall, cka; all by default. "
+            "Repeatable.",
         ),
     ] = None,
     agreement: Annotated[
@@ -98,7 +99,7 @@ def analyse(
 
     chosen = criterion_of(criterion, preset)
     others = [published(name) for name in names(agreement)]
-    asked: dict[str, Any] = {"analyses": analyses or None}
+    asked: dict[str, Any] = {"analyses": names(analyses) or None}
     if similarities:
         asked["similarities"] = names(similarities)
     store = open_store(path)
@@ -240,7 +241,7 @@ def report(
         list[str] | None,
         typer.Option(
             help="A recording of one of these networks: the page shows the stimuli that drive its "
-            "strongest units; repeatable."
+            "strongest units. Joined by commas; repeatable."
         ),
     ] = None,
     stimuli: Annotated[
@@ -277,7 +278,7 @@ def report(
         criterion=criterion_of(criterion, preset),
         layers=names(layers, "*"),
         contrasts=contrasts,
-        recordings=recording or (),
+        recordings=paths(recording),
         stimuli=stimuli,
         figures=figures,
         resamples=resamples,

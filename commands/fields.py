@@ -19,6 +19,7 @@ import typer
 from typer.models import OptionInfo
 
 from fusiform.engine.contrasts.language.criterion import COMPARED
+from fusiform.engine.groups import LOCALIZERS
 from fusiform.engine.layer import UNITS
 from fusiform.engine.preprocessing import DECODERS, Preprocessing
 from fusiform.engine.registry import STORE_DTYPES
@@ -63,11 +64,13 @@ class Form:
 # Fields that hold a value whose own fields are options.
 VALUES: dict[str, type] = {"preprocessing": Preprocessing}
 _THREE = tuple[float, float, float]
+_REPEATABLE = " The option is repeatable."
 _JOINED = " Joined by commas; repeatable."
+_GROUPS = f" Also a localizer ({', '.join(LOCALIZERS)}), or a .toml file."
 FORMS: dict[str, Form] = {
     "model": Form(str, metavar="MODEL", argument=True),
     "source": Form(Path, metavar="STIMULI", argument=True),
-    "groups": Form(list[str], metavar="CATEGORY=FOLDER,...", also=" The option is repeatable."),
+    "groups": Form(list[str], metavar="CATEGORY=FOLDER,...", also=_GROUPS + _REPEATABLE),
     "root": Form(Path, metavar="PATH"),
     "commit_every": Form(metavar="SECONDS"),
     "on_error": Form(Literal[*ON_ERROR]),
@@ -76,7 +79,7 @@ FORMS: dict[str, Form] = {
     "layers": Form(list[str], metavar="NAME,...", parse=parsing.names, also=_JOINED),
     "units": Form(metavar=f"[{'|'.join(UNITS)}|MODULE:FUNCTION]"),
     "coordinates": Form(Path, metavar="TABLE"),
-    "dims": Form(list[str], metavar="LAYER=DIM,DIM,...", parse=parsing.dims),
+    "dims": Form(list[str], "", "LAYER=DIM,DIM,...", parsing.dims, also=_REPEATABLE),
     "store_dtype": Form(Literal[*STORE_DTYPES]),
     "memory_budget": Form(str, metavar="SIZE"),
     "scheduler": Form(str, metavar="ADDRESS"),

@@ -16,7 +16,7 @@ import pytest
 
 import fusiform
 from fusiform.cli import main
-from fusiform.commands.parsing import names, numbers
+from fusiform.commands.parsing import names, numbers, paths
 
 from .fuzz.options import options
 
@@ -59,6 +59,8 @@ def test_an_option_that_takes_several_names_can_be_repeated() -> None:
         is_list = kind in (list[str], list[str] | None)
         takes_several = re.search(r"commas|repeatable|,\.\.\.", said) is not None
         assert takes_several == is_list, f"{command} {flag}: {said}"
+        assert not is_list or re.search(r"commas|,\.\.\.", said), f"{command} {flag}: {said}"
+        assert not is_list or "repeatable" in said.lower(), f"{command} {flag}: {said}"
         assert kind not in (str, str | None) or flag in SINGLE, f"{command} {flag}: several names?"
 
 
@@ -85,6 +87,13 @@ def test_repeated_and_joined_names_are_all_taken() -> None:
     assert names(["a", " b, c"], "z") == ["a", "b", "c"]
     assert names(None, "y", "z") == ["y", "z"]
     assert numbers(["8", "32,128"], 1) == [8, 32, 128]
+
+
+def test_paths_that_exist_may_have_commas(tmp_path: Path) -> None:
+    (tmp_path / "a,b").touch()
+    given = f"{tmp_path}/a,b"
+    assert paths([given, "c, d", "e"]) == [given, "c", "d", "e"]
+    assert paths(None) == []
 
 
 @pytest.mark.parametrize(

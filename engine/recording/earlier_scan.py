@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, shortened
+from ..networks.checkpoints import local_file
 from ..networks.units.reduction import attributes_of
 from ..preprocessing import Preprocessing
 from ..querying.store import Store
@@ -100,16 +101,16 @@ def _layers(source: Store, design: Design) -> list[str]:
 
 
 def _weights(source: Store, network: Network) -> tuple[str, int]:
-    """Weights and seed of the source; a file must be named again."""
+    """Weights and seed of the source; a file must be named again unless it is where it was."""
     if network.weights != "default" or not isinstance(network.model, str):
         return network.weights, network.seed
-    said = str(source.provenance["weights"])
-    if said.startswith("file "):
+    scanned, said = source.network, str(source.provenance["weights"])
+    file = local_file(scanned.weights) if said.startswith("file ") else None
+    if said.startswith("file ") and not (file and file[0].is_file()):
         raise UserError(
             f"a recording shows the network of its scan; {source.path} was scanned with weights "
-            f"from a {said}: name it with `weights`"
+            f"from a {said}, which is not at {scanned.weights}: name it with `weights`"
         )
-    scanned = source.network
     return scanned.weights, scanned.seed if scanned.weights == "none" else network.seed
 
 
