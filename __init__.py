@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fusiform.engine.responses.recording import open_recording as open_recording
     from fusiform.engine.scan import scan as scan
     from fusiform.engine.scanning.pack import pack_stimuli as pack_stimuli
+    from fusiform.engine.scanning.progress import Listener as Listener
     from fusiform.engine.spec import Design as Design
     from fusiform.engine.spec import Network as Network
     from fusiform.engine.spec import Resources as Resources
@@ -52,6 +53,7 @@ _HOME = {
     "Architecture": "networks.libraries.architecture",
     "Criterion": "contrasts.language.criterion",
     "Design": "spec",
+    "Listener": "scanning.progress",
     "Network": "spec",
     "Preprocessing": "preprocessing",
     "Recording": "responses.recording",

@@ -161,6 +161,6 @@ def scan(model: str, stimuli: Path | str, output: Path | str, **options: Any) ->
     listener = Listener(note=notes.append, progress=progress)
     started = time.perf_counter()
     store = fusiform.scan(
-        network, stimuli, output, design=design, resources=resources, listener=listener, **given
+        network, stimuli, output, design=design, resources=resources, progress=listener, **given
     )
     return Scanned(store, time.perf_counter() - started, steps, notes)

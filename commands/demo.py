@@ -16,7 +16,7 @@ from fusiform.engine.errors import UserError
 from .asking import summarised
 from .fields import command
 from .notes import note, printable, stopped_in_a_line
-from .progress import listener
+from .progress import listening
 from .shared_options import NOTHING_KEPT, Quiet, Seed
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def demo(
         raise UserError(
             f"two folds need at least 4 stimuli per category; got {per_category}: draw more"
         )
-    told, trained = listener(quiet), installed_weights()
+    trained = installed_weights()
     stimuli, page = directory / "stimuli", directory / "report.html"
-    with _resumable(directory):
+    with _resumable(directory), listening(quiet) as told:
         if trained is None:
             told.note(f"the trained network is not installed ({_WITH_EXTRA}): scanning untrained")
         if not stimuli.exists():
@@ -122,7 +122,7 @@ def _scanned(directory: Path, trained: bytes | None, seed: int, told: Listener) 
             kept = f"the rest is kept in {directory}: the same command resumes it"
             with stopped_in_a_line(kept if any(directory.glob("*.zarr")) else NOTHING_KEPT):
                 network = Network(MODEL, weights_of, seed)
-                scan(network, directory / "stimuli", directory / name, listener=told)
+                scan(network, directory / "stimuli", directory / name, progress=told)
     return [str(directory / name) for name in networks]
 
 

@@ -29,9 +29,9 @@ def doctor(
 ) -> None:
     """Check whether this machine is ready for a scan, and advise.
 
-    Versions, devices, threads, memory and disk, and on a CPU with instructions for bfloat16 the
-    time of a ResNet-18 in it. Takes seconds; exits with code 1 if a scan cannot work. 'fusiform
-    plan' projects a particular scan, and whether decoding keeps up.
+    Versions, devices, threads, memory and disk; the speed of a ResNet-18 and of decoding, with a
+    warning where a scan would wait for either. Takes seconds; exits with code 1 if a scan cannot
+    work. 'fusiform plan' projects a particular scan.
 
     Example: fusiform doctor -o /data
     """

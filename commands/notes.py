@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import typer
 
-from fusiform.engine.urls import without_credentials
+from fusiform.engine.texts import printable as printable
 
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 
@@ -34,16 +34,6 @@ def _flag(found: re.Match[str]) -> str:
     if name not in FLAGS:
         return found[0]
     return FLAGS[name] if value in (None, "True") else f"{FLAGS[name]} {value.strip(_QUOTES)}"
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, with escapes for characters that a terminal would obey or hide.
-
-    Names come from folders and stores of other people. URLs lose their credentials.
-    """
-    shown = without_credentials(text)
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
-    return "".join(escaped)
 
 
 def tell(line: str) -> None:

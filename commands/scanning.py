@@ -14,7 +14,7 @@ from fusiform.engine.texts import duration, in_bytes
 
 from .fields import Of, command
 from .notes import printable, stopped_in_a_line, tell
-from .progress import listener
+from .progress import listening
 from .shared_options import (
     NOTHING_KEPT,
     AsJson,
@@ -28,6 +28,7 @@ from .shared_options import (
     Restart,
     criterion_of,
 )
+from .summaries import print_peaks
 from .tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -108,17 +109,18 @@ def plan(
     """
     import fusiform
 
-    found = fusiform.plan(
-        network,
-        stimuli,
-        output,
-        design=design,
-        resources=resources,
-        overwrite=overwrite,
-        restart=restart,
-        go_back=go_back,
-        listener=listener(quiet),
-    )
+    with listening(quiet) as told:
+        found = fusiform.plan(
+            network,
+            stimuli,
+            output,
+            design=design,
+            resources=resources,
+            overwrite=overwrite,
+            restart=restart,
+            go_back=go_back,
+            progress=told,
+        )
     _print_forecast(found, as_json)
 
 
@@ -144,9 +146,8 @@ def scan(
     """
     from fusiform import scan
 
-    told = listener(quiet)
-    with stopped_in_a_line(NOTHING_KEPT):
-        scan(
+    with stopped_in_a_line(NOTHING_KEPT), listening(quiet) as told:
+        store = scan(
             network,
             stimuli,
             output,
@@ -155,9 +156,10 @@ def scan(
             overwrite=overwrite,
             restart=restart,
             go_back=go_back,
-            listener=told,
+            progress=told,
         )
-    told.note(f"wrote {output}; next: fusiform summary {output}")
+    if not quiet:
+        print_peaks(store, output)
 
 
 @command
@@ -223,8 +225,7 @@ def record(
     )
     if store is not None:  # options that equal a default count here, unlike in Python
         refuse_other_settings(open_store(store), network | design)
-    told = listener(quiet)
-    with stopped_in_a_line(NOTHING_KEPT):
+    with stopped_in_a_line(NOTHING_KEPT), listening(quiet) as told:
         record(
             Network(**network),
             stimuli,
@@ -236,7 +237,7 @@ def record(
             overwrite=overwrite,
             restart=restart,
             go_back=go_back,
-            listener=told,
+            progress=told,
         )
     told.note(f"wrote {output}; next: fusiform responses {output}")
 

@@ -12,7 +12,7 @@ from fusiform.engine.spec import Network, Resources, Stimuli
 
 from .fields import Of, command
 from .notes import note, printable, stopped_in_a_line, tell
-from .progress import listener
+from .progress import listening
 from .shared_options import AsJson, Quiet, Seed
 from .tables import print_json, print_table
 
@@ -128,15 +128,14 @@ def pack(
     """
     from fusiform import pack_stimuli
 
-    told = listener(quiet)
-    with stopped_in_a_line("nothing is left"):
+    with stopped_in_a_line("nothing is left"), listening(quiet) as told:
         packed = pack_stimuli(
             stimuli,
             output,
             network=None if network is None else Network(network, weights),
             preprocessing=sizes,
             decode_workers=resources.decode_workers,
-            listener=told,
+            progress=told,
         )
     told.note(f"packed {packed:,} stimuli; next: fusiform scan MODEL {output} -o NAME.zarr")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,8 @@ OVERFLOW = (
 )
 # Layers with nonfinite units that are named.
 _MOST_WARNED = 10
+# Categories whose peaks are listed after a scan.
+_MOST_PEAKS = 20
 
 
 def print_results(
@@ -53,6 +58,43 @@ def print_results(
         _print_side_by_side(excerpts, heading)
     print_rest(part.said, *([] if heading == "category" else ["--json has all"]))
     _print_remarks(paths, stores, rows)
+
+
+def print_peaks(store: Store, path: str) -> None:
+    """End a scan, on stderr: where the leading categories peak, and the commands that follow."""
+    import numpy as np
+
+    from fusiform.engine.contrasts.summary import summary
+
+    shares = store.query("selective").counts().columns["share"]
+    shares = shares.reshape(len(store.layers), len(store.categories))
+    peaks = shares.argmax(axis=0)
+    leading = np.argsort(-shares.max(axis=0), kind="stable")[:_MOST_PEAKS]
+    rows = []
+    for category in np.sort(leading).tolist():
+        layer = store.layers[peaks[category]].name
+        rows += summary(store, layers=layer, contrasts=store.categories[category])
+    base = re.sub(r"\.zarr(\.zip)?/?$", "", path)
+    with redirect_stdout(sys.stderr):
+        print(printable(f"wrote {path}"), end="\n\n")
+        head = ["category", "peaks in", "selective %", "replicated %", "CSI"]
+        lines = [
+            [
+                row.contrast,
+                row.layer if row.selective else "no layer",
+                *map(_percent, (row.share, row.replicated)),
+                _decimal(row.csi),
+            ]
+            for row in rows
+        ]
+        print_table(head, lines, right={2, 3, 4})
+        if more := len(store.categories) - len(rows):
+            print(f"... and {more:,} more: fusiform summary shows all")
+        if store.folds > 1:
+            print("replicated, CSI: of the units selected on one fold, on the others")
+        print(end="\n")
+        print(printable(f"next: fusiform summary {path}"))
+        print(printable(f"      fusiform report {path} -o {base}.html"), flush=True)
 
 
 def _print_remarks(paths: list[str], stores: list[Store], rows: list[list[Row]]) -> None:

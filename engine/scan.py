@@ -11,6 +11,7 @@ from .distributing.cluster import workers_asked_for
 from .errors import UserError
 from .imports import uncollected
 from .querying.store import Store
+from .scanning.bar import listening
 from .scanning.progress import Listener
 from .scanning.stimulus_set import reading
 from .spec import Design, Network, Request, Resources, Stimuli
@@ -32,7 +33,7 @@ def scan(
     overwrite: bool = False,
     restart: bool = False,
     go_back: bool = False,
-    listener: Listener | None = None,
+    progress: bool | Listener = True,
 ) -> Store:
     """Show a network every stimulus and find its category-selective units.
 
@@ -57,7 +58,8 @@ def scan(
     overwrite : replace an earlier store at ``output``
     restart : start again, discarding what an unfinished scan has done
     go_back : where the last commit of an unfinished scan is damaged, continue from the one before
-    listener : hears notes and progress
+    progress : notes and a bar where there is a terminal or a notebook; False is quiet, a
+        :class:`fusiform.Listener` hears both
 
     Returns
     -------
@@ -79,7 +81,6 @@ def scan(
     """
     request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
     existing, workers = Existing(overwrite, restart, go_back), workers_asked_for(request)
-    listener = listener or Listener()
     if output is None:
         if workers:
             raise UserError("workers share a folder or URL; got no `output`: name one")
@@ -90,10 +91,12 @@ def scan(
     if request.stimuli.is_stream:
         from .scanning.stream import run_stream
 
-        return Store.open(run_stream(request, output, overwrite, listener))
+        with listening(progress) as listener:
+            return Store.open(run_stream(request, output, overwrite, listener))
     if not restart and not isinstance(output, Memory):
         request = as_begun(request, output)
-    with reading(request.stimuli) as begun:
+    with listening(progress) as listener, reading(request.stimuli) as begun:
+        listener.begin("loading libraries")
         with uncollected():  # torch is imported meanwhile
             from .distributing.driver import OnWorkers
             from .scanning.run import run

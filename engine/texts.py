@@ -1,4 +1,4 @@
-"""Names in several Unicode forms, CSV tables as people write them, sizes and durations."""
+"""Names in several Unicode forms, printable texts, CSV tables as people write them, durations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import IO
 from unicodedata import normalize
 
 from .errors import UserError, shortened
+from .urls import without_credentials
 
 # Delimiters of columns, in the order in which a head is searched for them, and their names.
 _DELIMITERS = {";": "semicolons", "|": "bars", "\t": "tabs", ",": "commas"}
@@ -19,6 +20,16 @@ _LONGEST_LINE = 2**20
 def composed(name: str) -> str:
     """``name`` in NFC, the form in which names are compared: macOS decomposes file names."""
     return name if name.isascii() else normalize("NFC", name)
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, with escapes for characters that a terminal would obey or hide.
+
+    Names come from folders and stores of other people. URLs lose their credentials.
+    """
+    shown = without_credentials(text)
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return "".join(escaped)
 
 
 def in_bytes(count: float) -> str:

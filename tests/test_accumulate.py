@@ -213,7 +213,7 @@ def test_only_the_writing_thread_waits_for_a_device(
         notes: list[str] = []
         store = flat.scan(
             Overflowing(), stimuli, tmp_path / name, layers="layer", batch_size=batch_size,
-            preprocessing=Preprocessing(resize=16, crop=16), listener=Listener(notes.append),
+            preprocessing=Preprocessing(resize=16, crop=16), progress=Listener(notes.append),
         )  # fmt: skip
         return contents(store.path), [note for note in notes if "infinity" in note]
 

@@ -414,11 +414,11 @@ def test_an_assumed_preprocessing_is_said(
     assert backbones.load_backbone(f"{written}:make").assumed == said
     notes: list[str] = []
     network = Network(module, preprocessing=small)
-    fusiform.scan(network, stimuli, tmp_path / "o.zarr", listener=Listener(notes.append))
+    fusiform.scan(network, stimuli, tmp_path / "o.zarr", progress=Listener(notes.append))
     assert sum("nothing tells how images are prepared" in note for note in notes) == 1
     tensors = {name: torch.randn(4, 3, 8, 8) for name in ("faces", "words")}
     notes.clear()
-    fusiform.scan(module, tensors, listener=Listener(notes.append))
+    fusiform.scan(module, tensors, progress=Listener(notes.append))
     assert not any("prepared" in note for note in notes)
 
 

@@ -118,7 +118,7 @@ def test_several_passes_give_the_same_bits_as_one(
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", **options).path)
     request.getfixturevalue("in_passes")
     events: list[Progress] = []
-    scanned(stimuli, tmp_path / "o.zarr", listener=Listener(progress=events.append), **options)
+    scanned(stimuli, tmp_path / "o.zarr", progress=Listener(progress=events.append), **options)
     assert contents(tmp_path / "o.zarr") == whole
     shown = [event for event in events if event.stage == "scan"]
     assert (shown[-1].done, shown[-1].total, len(shown)) == (72, 72, 18)
@@ -138,7 +138,7 @@ def test_a_scan_in_passes_stopped_at_every_batch_resumes_to_the_same_bits(
         stopping = stopping_after(1, how=signal.SIGTERM)
         with pytest.raises(Interrupted):
             scanned(stimuli, tmp_path / "o.zarr", commit_every=1e9, **options,
-                    listener=Listener(notes.append, stopping.progress))  # fmt: skip
+                    progress=Listener(notes.append, stopping.progress))  # fmt: skip
     scanned(stimuli, tmp_path / "o.zarr", **options)
     assert contents(tmp_path / "o.zarr") == whole
     assert any("all to 1" in note for note in notes) == (passes > 1)
@@ -164,7 +164,7 @@ def test_a_stimulus_skipped_in_one_pass_is_skipped_in_all(
             damaged.write_bytes(sound)
 
     store = scanned(copy, tmp_path / "o.zarr", on_error="skip",
-                    listener=Listener(progress=mend_or_damage))  # fmt: skip
+                    progress=Listener(progress=mend_or_damage))  # fmt: skip
     assert store.skipped == {"noise": 1}
     # Each pass saw the same stimuli: the means of its first layer follow from the pixels.
     again = scanned(copy, tmp_path / "all.zarr", on_error="skip")
@@ -205,7 +205,7 @@ def test_a_stimulus_that_fails_in_a_later_pass_stops_the_scan(
     with pytest.raises(
         UserError, match=r"stripes-11.png .*, but an earlier pass has shown it: restore it"
     ):
-        scanned(copy, tmp_path / "o.zarr", on_error="skip", listener=Listener(progress=damage))
+        scanned(copy, tmp_path / "o.zarr", on_error="skip", progress=Listener(progress=damage))
 
 
 def test_a_budget_that_is_too_small_raises_before_any_forward_pass(
@@ -221,7 +221,7 @@ def test_an_unfinished_scan_resumes_with_its_batch_size(
 ) -> None:
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", batch_size=8).path)
     with pytest.raises(Interrupted):
-        scanned(stimuli, tmp_path / "o.zarr", batch_size=8, listener=stopping_after(2))
+        scanned(stimuli, tmp_path / "o.zarr", batch_size=8, progress=stopping_after(2))
     scanned(stimuli, tmp_path / "o.zarr", batch_size=None)  # the default would be 32
     assert contents(tmp_path / "o.zarr") == whole
 
@@ -270,7 +270,7 @@ def test_a_store_larger_than_the_activations_is_noted(
 ) -> None:
     notes: list[str] = []
     given = {"layers": ["body", "head"], "preprocessing": SMALL, "batch_size": 4}
-    told = {**given, "listener": Listener(notes.append)}
+    told = {**given, "progress": Listener(notes.append)}
 
     def noted(planned: bool = True, **options: Any) -> list[str]:
         notes.clear()
@@ -320,7 +320,7 @@ from fusiform.engine.scanning.progress import Listener
 notes = []
 model, stimuli, output, budget, layers = sys.argv[1:]
 flat.scan(model, stimuli, output, weights="none", memory_budget=budget, layers=layers,
-              device="cpu", listener=Listener(notes.append))
+              device="cpu", progress=Listener(notes.append))
 print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep="|")
 """
 

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from fusiform.cli import main
 from fusiform.commands import notes
+from fusiform.engine.contrasts.summary import Row, summary
 from fusiform.engine.querying.store import open_store
 
 from .flat import load_backbone
@@ -402,11 +403,39 @@ def test_a_scan_reports_progress_and_the_next_command(fusiform: Command, stimuli
     )
     assert "resize 64 (bilinear), crop 64" in lines[2]
     assert "scan 18/18, " in answer.err
-    assert lines[-1] == "wrote out.zarr; next: fusiform summary out.zarr"
+    assert lines[-2:] == [
+        "next: fusiform summary out.zarr",
+        "      fusiform report out.zarr -o out.html",
+    ]
     store = open_store("out.zarr")
     assert store.categories == ("blobs", "noise", "stripes")
     assert store.counts.tolist() == [[3, 3]] * 3
     assert store.provenance["status"] == "complete"
+
+
+def test_a_scan_ends_with_the_layer_in_which_each_category_peaks(
+    fusiform: Command, stimuli: Path
+) -> None:
+    answer = fusiform("scan", "resnet18", "stimuli", "-o", "out.zarr", *SMALL)
+    *_, end = answer.err.partition("wrote out.zarr\n")
+    rows = {line.split()[0]: line.split() for line in end.splitlines() if line}
+    assert rows["category"][1:3] == ["peaks", "in"]
+    found = summary("out.zarr")
+    for category in ("blobs", "noise", "stripes"):
+        own = [row for row in found if row.contrast == category]
+        peak = max(own, key=lambda row: row.share)
+        share = f"{100 * peak.share:.2f}"
+        assert rows[category][1:] == (
+            [peak.layer, share, *_held_out(peak)]
+            if peak.selective
+            else ["no", "layer", share, "-", "-"]
+        )
+    assert any(row.selective for row in found)
+
+
+def _held_out(row: Row) -> list[str]:
+    replicated = "-" if row.replicated is None else f"{100 * row.replicated:.2f}"
+    return [replicated, "-" if row.csi is None else f"{row.csi:.2f}"]
 
 
 def test_quiet_prints_nothing(fusiform: Command, stimuli: Path) -> None:

@@ -106,7 +106,7 @@ def test_compiled_moments_equal_uncompiled_moments(
     stimuli: Path, tmp_path: Path, whole: Any
 ) -> None:
     said: list[str] = []
-    again = scanned(stimuli, tmp_path / "o.zarr", listener=Listener(note=said.append))
+    again = scanned(stimuli, tmp_path / "o.zarr", progress=Listener(note=said.append))
     as_it_is = scanned(stimuli, tmp_path / "own.zarr", compile=False)
     assert any(line.startswith("Net (as given), compiled: 6 layers") for line in said), said
     assert tuple(layer.name for layer in whole.layers) == LAYERS
@@ -142,7 +142,7 @@ def test_compiled_scans_in_several_passes_give_the_same_bits(
 def test_a_compiled_scan_resumes_only_compiled(stimuli: Path, tmp_path: Path, whole: Any) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
-        scanned(stimuli, output, listener=stopping_after(2))
+        scanned(stimuli, output, progress=stopping_after(2))
     with pytest.raises(UserError, match="compiled network: True and False"):
         scanned(stimuli, output, compile=False)
     assert contents(scanned(stimuli, output).path) == contents(whole.path)

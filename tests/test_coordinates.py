@@ -98,7 +98,7 @@ def test_a_scan_continues_only_with_the_same_coordinates(stimuli: Path, tmp_path
     given = table("maps")
     whole = scanned(stimuli, tmp_path / "whole.zarr", given)
     with pytest.raises(Interrupted):
-        scanned(stimuli, tmp_path / "o.zarr", given, listener=stopping_after(2))
+        scanned(stimuli, tmp_path / "o.zarr", given, progress=stopping_after(2))
     for other in (table("maps", seed=1), None):
         with pytest.raises(UserError, match="differ in their coordinates of units: others of maps"):
             scanned(stimuli, tmp_path / "o.zarr", other)

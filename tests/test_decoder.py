@@ -446,7 +446,7 @@ def test_the_decoder_is_part_of_the_fingerprint(jpeg_set: Path, tmp_path: Path) 
     )
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
-        scanned(jpeg_set, output, listener=stopping_after(2))
+        scanned(jpeg_set, output, progress=stopping_after(2))
     differ = r"preprocessing: \{'decoder': 'torchvision'\} and \{'decoder': 'pillow'\}"
     with pytest.raises(UserError, match=differ):
         scanned(jpeg_set, output, decoder="pillow")

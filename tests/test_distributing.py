@@ -203,7 +203,7 @@ def test_local_workers_give_the_bits_of_one_process(
     events: list[Progress] = []
     scanned(
         stimuli, tmp_path / "o.zarr", workers=workers, threads_per_worker=1,
-        listener=Listener(progress=events.append),
+        progress=Listener(progress=events.append),
     )  # fmt: skip
     assert contents(tmp_path / "o.zarr") == whole
     assert not fusiform.check(tmp_path / "o.zarr").problems
@@ -225,7 +225,7 @@ def test_workers_of_a_cluster_object_give_the_bits_of_one_process(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], own_cluster: Any
 ) -> None:
     notes: list[str] = []
-    scanned(stimuli, tmp_path / "o.zarr", scheduler=own_cluster, listener=Listener(notes.append))
+    scanned(stimuli, tmp_path / "o.zarr", scheduler=own_cluster, progress=Listener(notes.append))
     assert any(note.startswith("2 workers at tcp://127.0.0.1:") for note in notes)
     assert contents(tmp_path / "o.zarr") == whole
 
@@ -254,9 +254,9 @@ def test_workers_scan_layers_in_several_passes_within_their_memory(
 ) -> None:
     events: list[Progress] = []
     with pytest.raises(Interrupted):
-        scanned(stimuli, tmp_path / "o.zarr", scheduler=scheduler, listener=stopping_after(7))
+        scanned(stimuli, tmp_path / "o.zarr", scheduler=scheduler, progress=stopping_after(7))
     scanned(
-        stimuli, tmp_path / "o.zarr", scheduler=scheduler, listener=Listener(progress=events.append)
+        stimuli, tmp_path / "o.zarr", scheduler=scheduler, progress=Listener(progress=events.append)
     )
     assert {event.total for event in events if event.stage == "scan"} == {2 * 90}
     assert contents(tmp_path / "o.zarr") == whole
@@ -324,7 +324,7 @@ def test_killed_workers_are_replaced_and_the_bits_are_the_same(
         with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
             scanned(
                 stimuli, tmp_path / "o.zarr", workers=2, threads_per_worker=1,
-                listener=Listener(progress=progress),
+                progress=Listener(progress=progress),
             )  # fmt: skip
     finally:
         over.set()
@@ -351,13 +351,13 @@ def test_a_killed_driver_resumes_when_called_again(
         "die = Listener(progress=lambda event: os.kill(os.getpid(), 9))\n"
         f"flat.scan('nets_of_workers:small', {str(stimuli)!r}, {str(output)!r},"
         f" layers=['body', 'pool', 'head'], batch_size={BATCH}, scheduler={scheduler!r},"
-        " listener=die)"
+        " progress=die)"
     )
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert ended.returncode == -signal.SIGKILL
     notes: list[str] = []
-    scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
+    scanned(stimuli, output, scheduler=scheduler, progress=Listener(notes.append))
     assert any("resuming an unfinished scan: " in note for note in notes)
     assert contents(output) == whole
 
@@ -373,10 +373,10 @@ def test_a_stopped_distributed_scan_resumes_from_finished_shards(
 ) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted) as stopped:
-        scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(events, stage))
+        scanned(stimuli, output, scheduler=scheduler, progress=stopping_after(events, stage))
     assert "the same command resumes it" in stopped.value.__notes__[0]
     seen: list[Progress] = []
-    scanned(stimuli, output, scheduler=scheduler, listener=Listener(progress=seen.append))
+    scanned(stimuli, output, scheduler=scheduler, progress=Listener(progress=seen.append))
     assert seen[0].before >= (events if stage != "scan" else 16)
     assert contents(output) == whole
 
@@ -386,11 +386,11 @@ def test_a_scan_resumes_only_as_it_was_started_in_one_process_or_by_workers(
 ) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
-        scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1))
+        scanned(stimuli, output, scheduler=scheduler, progress=stopping_after(1))
     with pytest.raises(UserError, match=r"ran on workers: use `workers`"):
         scanned(stimuli, output)
     with pytest.raises(Interrupted):
-        scanned(stimuli, output, restart=True, listener=stopping_after(1))
+        scanned(stimuli, output, restart=True, progress=stopping_after(1))
     with pytest.raises(UserError, match=r"ran in one process: leave out `workers`"):
         scanned(stimuli, output, scheduler=scheduler)
     scanned(stimuli, output, scheduler=scheduler, restart=True)
@@ -402,7 +402,7 @@ def test_a_shard_with_missing_or_torn_moments_is_recomputed(
 ) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
-        scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1, "merge"))
+        scanned(stimuli, output, scheduler=scheduler, progress=stopping_after(1, "merge"))
     draft = Path(f"{output}.partial")
     records = TaskLog(DurableFolder(draft)).of("show")
     assert len(records) == SHARDS
@@ -423,7 +423,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
 ) -> None:
     output, draft = tmp_path / "o.zarr", tmp_path / "o.zarr.partial"
     with pytest.raises(Interrupted):
-        scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(3))
+        scanned(stimuli, output, scheduler=scheduler, progress=stopping_after(3))
     records = TaskLog(DurableFolder(draft)).of("show")
     (first, record), (second, _), *_ = records.items()
     moments = ".".join(map(str, record["written"]["body"][0]))
@@ -439,10 +439,10 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
     }  # fmt: skip
     notes: list[str] = []
     with pytest.raises(UserError, match="cannot read body/mean") as caught:  # by the contrasts
-        scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
+        scanned(stimuli, output, scheduler=scheduler, progress=Listener(notes.append))
     assert any(note == f"repeating {second}: its record is damaged" for note in notes)
     assert "the same command resumes it, and repeats what is damaged" in caught.value.__notes__[0]
-    scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
+    scanned(stimuli, output, scheduler=scheduler, progress=Listener(notes.append))
     assert contents(output) == whole
     assert first in records
 
@@ -506,7 +506,7 @@ def test_workers_skip_the_same_stimuli_as_one_process(
     notes: list[str] = []
     scanned(
         own, tmp_path / "o.zarr", scheduler=scheduler, on_error="skip",
-        listener=Listener(notes.append),
+        progress=Listener(notes.append),
     )  # fmt: skip
     assert sum(note.startswith("skipped: ") for note in notes) == 4
     assert contents(tmp_path / "o.zarr") == one

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fusiform import cli
 from fusiform.engine import machine
-from fusiform.engine.doctor import checks
+from fusiform.engine.doctor import checks, pace
 from fusiform.engine.doctor.checks import Finding
 from fusiform.engine.doctor.diagnose import guarded
 from fusiform.engine.machine import Limits, Memory, control_group_limits
@@ -249,6 +249,35 @@ def test_processors_have_names() -> None:
         machine.processor("processor: 0\nmodel name\t:  Some  CPU @ 2 GHz\n") == "Some CPU @ 2 GHz"
     )
     assert machine.processor("")
+
+
+# Pace
+
+
+def test_a_network_is_slow_where_ten_thousand_images_take_over_ten_minutes() -> None:
+    assert pace.judge_network(17, "cpu") == Finding(
+        "network", "ResNet-18 on cpu: 17 images/s", "", "ok"
+    )
+    slow = pace.judge_network(10_000 / 1200, "cpu")
+    assert slow.severity == "advice"
+    assert slow.advice.startswith("10,000 images take a ResNet-18 20 min here")
+
+
+def test_decoding_is_slow_where_a_network_waits_for_it() -> None:
+    assert pace.judge_decoding(95, 4, 100, 4).severity == "ok"  # the rest is noise
+    slow = pace.judge_decoding(85, 4, 100, 4)
+    assert slow.found == "85 JPEG images/s of 256 x 256 pixels by 4 threads"
+    assert slow.advice.endswith("decode each set once with 'fusiform stimuli pack'")
+    assert "more threads" not in slow.advice
+    assert "more threads (`decode_workers=8`)" in pace.judge_decoding(85, 4, 100, 8).advice
+
+
+def test_network_and_decoding_are_timed() -> None:
+    network, decoding = pace.check_pace("cpu")
+    for finding, named in ((network, "ResNet-18 on cpu: "), (decoding, "JPEG images/s")):
+        assert named in finding.found
+        assert finding.severity in ("ok", "advice")
+    assert list(pace.check_pace("mps:7")) == []  # the check of devices says why
 
 
 # Places

@@ -233,6 +233,6 @@ def test_a_disk_that_may_be_too_small_gives_a_note(
     notes: list[str] = []
     flat.scan(
         nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()), stimuli, tmp_path / "o.zarr", layers="0",
-        preprocessing=SMALL, listener=Listener(notes.append),
+        preprocessing=SMALL, progress=Listener(notes.append),
     )  # fmt: skip
     assert any(note.startswith("warning: ") and "GiB are free there" in note for note in notes)

@@ -52,7 +52,7 @@ def scan(stimuli: Path, output: Path) -> list[str]:
     network, notes = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), list[str]()
     flat.scan(
         network, stimuli, output, layers="0", preprocessing=Preprocessing(16, 16),
-        commit_every=0, batch_size=4, listener=Listener(notes.append),
+        commit_every=0, batch_size=4, progress=Listener(notes.append),
     )  # fmt: skip
     assert fusiform.check(output).problems == ()
     return [note for note in notes if "file system" in note]
@@ -147,7 +147,7 @@ def test_a_packed_set_is_written_without_folder_fsync(
 ) -> None:
     monkeypatch.setattr(os, "fsync", of_folders("EINVAL"))
     notes: list[str] = []
-    flat.pack_stimuli(stimuli, tmp_path / "packed", listener=Listener(notes.append))
+    flat.pack_stimuli(stimuli, tmp_path / "packed", progress=Listener(notes.append))
     assert sum("cannot synchronise folders" in note for note in notes) == 1
 
 

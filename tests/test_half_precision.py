@@ -153,10 +153,10 @@ def test_a_plan_notes_why_it_could_not_measure(
 ) -> None:
     notes: list[str] = []
     listener = Listener(note=notes.append)
-    assert planned(stimuli, Single(), listener=listener).bfloat16_seconds is None
+    assert planned(stimuli, Single(), progress=listener).bfloat16_seconds is None
     assert notes[-1].startswith("bfloat16 could not be measured: ")
     monkeypatch.setattr(half_precision, "_SLOW", 0)
-    assert planned(stimuli, listener=listener).bfloat16_seconds is None
+    assert planned(stimuli, progress=listener).bfloat16_seconds is None
     assert re.fullmatch(r"bfloat16 is not measured: an image takes \d+ s", notes[-1])
 
 

@@ -58,7 +58,7 @@ def heard(notes: list[str]) -> list[str]:
 
 def test_scan_store_and_info_name_invisible_stimuli(stimuli: Path, tmp_path: Path) -> None:
     notes: list[str] = []
-    result = scanned(stimuli, tmp_path / "o.zarr", listener=Listener(notes.append))
+    result = scanned(stimuli, tmp_path / "o.zarr", progress=Listener(notes.append))
     reason = "transparent or mid-grey throughout"
     assert heard(notes) == [f"nothing is visible in {stimuli / name}: {reason}" for name in CLEAR]
     assert result.provenance["notes"] == [NOTE]
@@ -68,7 +68,7 @@ def test_scan_store_and_info_name_invisible_stimuli(stimuli: Path, tmp_path: Pat
 @pytest.mark.usefixtures("in_passes")
 def test_several_passes_name_invisible_stimuli_once(stimuli: Path, tmp_path: Path) -> None:
     notes: list[str] = []
-    result = scanned(stimuli, tmp_path / "o.zarr", listener=Listener(notes.append))
+    result = scanned(stimuli, tmp_path / "o.zarr", progress=Listener(notes.append))
     assert len(heard(notes)) == len(CLEAR)
     assert result.provenance["notes"] == [NOTE]
 
@@ -76,7 +76,7 @@ def test_several_passes_name_invisible_stimuli_once(stimuli: Path, tmp_path: Pat
 def test_a_resumed_scan_keeps_the_note_on_invisible_stimuli(stimuli: Path, tmp_path: Path) -> None:
     for stage in ("scan", "scan", "scan", "contrasts"):
         with pytest.raises(Interrupted):
-            scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(1, stage))
+            scanned(stimuli, tmp_path / "o.zarr", progress=stopping_after(1, stage))
     assert scanned(stimuli, tmp_path / "o.zarr").provenance["notes"] == [NOTE]
 
 
@@ -95,7 +95,7 @@ def test_workers_leave_the_same_note_on_invisible_stimuli(
     given: dict[str, Any] = {"layers": "all", "batch_size": 1}
     result = flat.scan(
         f"{module}:make", stimuli, tmp_path / "w.zarr", workers=2, threads_per_worker=1,
-        listener=Listener(notes.append), **given,
+        progress=Listener(notes.append), **given,
     )  # fmt: skip
     assert sorted(note.split(": ")[0].split("/", 1)[1] for note in heard(notes)) == sorted(
         str(stimuli / name)[1:] for name in CLEAR
@@ -107,7 +107,7 @@ def test_recordings_and_packed_sets_name_invisible_stimuli(stimuli: Path, tmp_pa
     notes: list[str] = []
     packed = tmp_path / "packed.zarr"
     geometry = {"resize": 16, "crop": 16}
-    flat.pack_stimuli(stimuli, packed, preprocessing=geometry, listener=Listener(notes.append))
+    flat.pack_stimuli(stimuli, packed, preprocessing=geometry, progress=Listener(notes.append))
     assert len(heard(notes)) == len(CLEAR)
     assert scanned(packed, tmp_path / "p.zarr").provenance["notes"] == [NOTE]
 

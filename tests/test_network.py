@@ -146,9 +146,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...,
     scanned(Net(), folder / "stimuli", folder / "whole.zarr")
     listener = Listener(progress=stopping)
     with pytest.raises(Interrupted):
-        scanned(Net(), folder / "stimuli", folder / "o.zarr", listener=listener)
+        scanned(Net(), folder / "stimuli", folder / "o.zarr", progress=listener)
     with pytest.raises(Interrupted):
-        recorded(Net(), folder, folder / "r.zarr", listener=listener)
+        recorded(Net(), folder, folder / "r.zarr", progress=listener)
     return folder
 
 
@@ -234,7 +234,7 @@ def test_stores_of_earlier_versions_are_compared_by_less_with_a_note(
         _made_earlier(shutil.copytree(folder / name, tmp_path / name))
     said = "and kept neither how modules were set up nor what they answer"
     notes: list[str] = []
-    done = scanned(Net(), folder / "stimuli", tmp_path / "o.zarr", listener=Listener(notes.append))
+    done = scanned(Net(), folder / "stimuli", tmp_path / "o.zarr", progress=Listener(notes.append))
     assert [note for note in notes if said in note] == done.provenance["notes"]
     assert fusiform.check(done.path).problems == ()
     scanned(Net(), folder / "others", tmp_path / "others.zarr")
@@ -247,7 +247,7 @@ def test_stores_of_earlier_versions_are_compared_by_less_with_a_note(
     with pytest.raises(UserError, match=r"others.zarr and .*slope.zarr differ in their modules"):
         fusiform.merge([*parts, tmp_path / "slope.zarr"], tmp_path / "n.zarr")
     recording = flat.record(
-        Net(), folder / "stimuli", tmp_path / "f.zarr", store=parts[0], listener=Listener()
+        Net(), folder / "stimuli", tmp_path / "f.zarr", store=parts[0], progress=Listener()
     )
     assert said in recording.provenance["notes"][0]
 

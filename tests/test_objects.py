@@ -696,7 +696,7 @@ def test_a_stream_notes_what_files_note(net: Small) -> None:
     notes: list[str] = []
     stimuli = Stimuli(stream, categories=CATEGORIES)
     nn.init.constant_(net.out.bias, torch.inf)
-    fusiform.scan(small(net), stimuli, listener=Listener(note=notes.append))
+    fusiform.scan(small(net), stimuli, progress=Listener(note=notes.append))
     assert f"nothing is visible in stimulus {EACH}" in "\n".join(notes)
     assert "5 of 5 units of out gave NaN or infinity for faces" in "\n".join(notes)
     assert "a scan that is stopped begins anew" in "\n".join(notes)

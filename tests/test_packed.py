@@ -457,7 +457,7 @@ def test_a_pack_that_fails_leaves_nothing(
     if where != "decode":
         monkeypatch.setattr(pack, {"publish": "publish", "table": "_json"}[where], fail)
     with pytest.raises(Stopped):
-        flat.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, listener=seen)
+        flat.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, progress=seen)
     assert left(files.parent) == {"files"}
 
 
@@ -625,6 +625,6 @@ def test_the_command_line_packs_and_scans(
 def test_an_interrupted_pack_leaves_nothing(files: Path, number: int) -> None:
     told = Listener(progress=lambda _: os.kill(os.getpid(), number))
     with pytest.raises(KeyboardInterrupt) as stopped:
-        flat.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, listener=told)
+        flat.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, progress=told)
     assert stopped.value.signal == number
     assert left(files.parent) == {"files"}

@@ -154,7 +154,7 @@ def test_a_scan_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path
         shown = iter([None, 1])
         listener = Listener(progress=lambda _, shown=shown: 1 / 0 if next(shown, 0) else None)
         with pytest.raises(ZeroDivisionError) as caught:
-            flat.scan(network, stimuli, url, commit_every=0, listener=listener, **options)
+            flat.scan(network, stimuli, url, commit_every=0, progress=listener, **options)
         assert "the same command resumes it" in caught.value.__notes__[0]
         with pytest.raises(UserError, match=r"has not finished: the same command resumes it"):
             summary(open_store(url))
@@ -180,7 +180,7 @@ def test_a_recording_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli:
     shown = iter([None, 1])
     listener = Listener(progress=lambda _: 1 / 0 if next(shown, 0) else None)
     with pytest.raises(ZeroDivisionError):
-        flat.record(network, stimuli, url, commit_every=0, listener=listener, **options)
+        flat.record(network, stimuli, url, commit_every=0, progress=listener, **options)
     with pytest.raises(UserError, match="has not finished: the same command resumes it"):
         fusiform.open_recording(url)
     flat.record(network, stimuli, url, **options)

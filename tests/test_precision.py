@@ -72,7 +72,7 @@ def test_networks_by_name_are_cast_and_reduced(stimuli: Path, tmp_path: Path) ->
     result = flat.scan(
         "resnet18", stimuli, tmp_path / "o.zarr", weights="none", precision="bfloat16",
         units="channel", layers=["layer1.0", "avgpool"], preprocessing={"resize": 32, "crop": 32},
-        listener=Listener(note=said.append),
+        progress=Listener(note=said.append),
     )  # fmt: skip
     assert [layer.dtype for layer in result.layers] == ["float32", "float32"]
     assert [layer.shape for layer in result.layers] == [(64,), (512,)]
@@ -86,7 +86,7 @@ def test_a_cast_scan_resumes_only_in_the_same_precision(stimuli: Path, tmp_path:
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", precision="bfloat16").path)
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
-        scanned(stimuli, output, precision="bfloat16", listener=stopping_after(2))
+        scanned(stimuli, output, precision="bfloat16", progress=stopping_after(2))
     with pytest.raises(UserError, match="precision of the network: bfloat16 and its own"):
         scanned(stimuli, output)
     with pytest.raises(UserError, match="precision of the network: bfloat16 and float16"):
@@ -99,7 +99,7 @@ def test_overflow_of_a_cast_network_is_named_also_in_means(stimuli: Path, tmp_pa
     net.body.weight.data *= 1e5  # so that no unit of the head is finite
     result = scanned(
         stimuli, tmp_path / "o.zarr", net, precision="float16", units="channel",
-        listener=Listener(note=said.append),
+        progress=Listener(note=said.append),
     )  # fmt: skip
     assert result.layer("body").dtype == "float32"
     assert any("units of body gave NaN" in line and "65,504" in line for line in said)

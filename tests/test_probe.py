@@ -245,7 +245,7 @@ def scanned(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> Any:
 def test_a_probe_note_is_kept_in_store_and_recording(stimuli: Path, tmp_path: Path) -> None:
     said: list[str] = []
     net = around(ON_THE_BATCH["batch norm"][0]())
-    store = scanned(net, stimuli, tmp_path / "o.zarr", listener=Listener(note=said.append))
+    store = scanned(net, stimuli, tmp_path / "o.zarr", progress=Listener(note=said.append))
     (note,) = store.provenance["notes"]
     assert note in said
     assert "2 (BatchNorm2d)" in note

@@ -504,12 +504,12 @@ def test_a_recording_stopped_at_every_batch_resumes_to_the_same_bits(
     for _ in range(6):  # as many batches
         with pytest.raises(Interrupted):
             recorded(
-                stimuli, output, store=store, listener=stopping_after(1, "recording"),
+                stimuli, output, store=store, progress=stopping_after(1, "recording"),
                 commit_every=1e9, **options,
             )  # fmt: skip
         assert not output.exists()
     notes: list[str] = []
-    recorded(stimuli, output, store=store, listener=Listener(notes.append), **options)
+    recorded(stimuli, output, store=store, progress=Listener(notes.append), **options)
     assert any("resuming an unfinished recording: 21 of 21 stimuli" in n for n in notes)
     assert contents(output) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.zarr", "whole.zarr"]
@@ -522,7 +522,7 @@ def test_a_recording_in_several_passes_has_the_same_bits(
     output = tmp_path / "r.zarr"
     for batches in (2, 5, 3):
         with pytest.raises(Interrupted):
-            recorded(stimuli, output, store=store, listener=stopping_after(batches, "recording"))
+            recorded(stimuli, output, store=store, progress=stopping_after(batches, "recording"))
     recorded(stimuli, output, store=store)
     monkeypatch.undo()
     _, direct = directly(Net(), stimuli, LAYERS)
@@ -547,7 +547,7 @@ def record_resnet(stimuli: str | Path, output: str | Path, batches: int = 0) -> 
         flat.record(
             "resnet18", stimuli, output, weights="none", random=300, batch_size=8,
             layers=["layer4.*", "avgpool"], preprocessing={"resize": 32, "crop": 32},
-            commit_every=0, device="cpu", listener=Listener(progress=progress),
+            commit_every=0, device="cpu", progress=Listener(progress=progress),
         )  # fmt: skip
 
 
@@ -571,7 +571,7 @@ def test_a_recording_resumes_only_as_it_was_started(
 ) -> None:
     output = tmp_path / "r.zarr"
     with pytest.raises(Interrupted):
-        recorded(stimuli, output, store=store, random=4, listener=stopping_after(2, "recording"))
+        recorded(stimuli, output, store=store, random=4, progress=stopping_after(2, "recording"))
     for options, said in (
         ({"random": 5}, "recorded units: others of body, flat, head"),
         ({"random": 4, "seed": 2}, "recorded units"),
@@ -720,7 +720,7 @@ stimuli, output, budget, project = sys.argv[1:]
 flat.record("resnet18", stimuli, output, weights="none", memory_budget=budget, device="cpu",
     layers=["layer1.1", "layer3.1", "layer4.1", "avgpool"],
     project=int(project) or None, random=None if int(project) else 4000,
-    listener=Listener(notes.append))
+    progress=Listener(notes.append))
 print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep="|")
 """
 

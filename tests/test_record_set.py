@@ -84,7 +84,7 @@ def test_a_recording_shows_the_scans_stimuli_in_its_categories(
 ) -> None:
     store = scanned(stimuli, tmp_path / "s.zarr")
     notes: list[str] = []
-    found = recorded(stimuli, tmp_path / "r.zarr", store, listener=Listener(notes.append))
+    found = recorded(stimuli, tmp_path / "r.zarr", store, progress=Listener(notes.append))
     assert found.categories == store.categories == ("beings", "places")
     assert table(found) == table(store)
     assert found.counts.tolist() == store.counts.tolist()
@@ -105,7 +105,7 @@ def test_files_added_since_the_scan_are_left_out_and_noted(stimuli: Path, tmp_pa
     (stimuli / "new").mkdir()
     shutil.copy(stimuli / "adult/aa.png", stimuli / "new/1.png")
     notes: list[str] = []
-    found = recorded(stimuli, tmp_path / "r.zarr", store, listener=Listener(notes.append))
+    found = recorded(stimuli, tmp_path / "r.zarr", store, progress=Listener(notes.append))
     assert table(found) == table(store)
     (said,) = found.provenance["notes"]
     assert said == "1 that the scan did not show are left out (adult/aa.png)"

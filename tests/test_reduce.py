@@ -203,7 +203,7 @@ def test_notes_name_unreduced_and_left_out_layers(stimuli: Path, tmp_path: Path)
         said: list[str] = []
         flat.scan(
             net, stimuli, tmp_path / "o.zarr", layers=layers, units=units, preprocessing=SMALL,
-            overwrite=True, listener=Listener(note=said.append),
+            overwrite=True, progress=Listener(note=said.append),
         )  # fmt: skip
         return said
 
@@ -253,7 +253,7 @@ def test_a_reduced_scan_resumes_to_the_same_bits_and_only_as_started(
     for after in (1, 3):
         output = tmp_path / f"{after}.zarr"
         with pytest.raises(Interrupted):
-            scanned(output, "channel", listener=stopping_after(after))
+            scanned(output, "channel", progress=stopping_after(after))
         with pytest.raises(UserError, match="differ in their units: channel and all: scan as then"):
             scanned(output, "all")
         with pytest.raises(UserError, match="differ in their units: channel and token"):

@@ -123,7 +123,7 @@ def test_a_scan_stopped_at_every_batch_resumes_to_the_same_bits(
     for _ in range(4):  # as many batches
         with pytest.raises(Interrupted) as stopped:
             scanned(
-                stimuli, output, listener=stopping_after(1, how=how), commit_every=1e9, **options
+                stimuli, output, progress=stopping_after(1, how=how), commit_every=1e9, **options
             )
         assert stopped.value.signal == how
         assert not output.exists()
@@ -136,10 +136,10 @@ def test_a_scan_stopped_among_the_contrasts_resumes_after_the_written_ones(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     with pytest.raises(Interrupted):
-        scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(1, "contrasts"))
+        scanned(stimuli, tmp_path / "o.zarr", progress=stopping_after(1, "contrasts"))
     notes: list[str] = []
     events: list[Progress] = []
-    scanned(stimuli, tmp_path / "o.zarr", listener=Listener(notes.append, events.append))
+    scanned(stimuli, tmp_path / "o.zarr", progress=Listener(notes.append, events.append))
     assert any("15 of 15 stimuli were shown" in note and "1 of 2 layers" in note for note in notes)
     assert [event.stage for event in events] == ["contrasts"]
     assert contents(tmp_path / "o.zarr") == undisturbed
@@ -149,13 +149,13 @@ def test_a_resumed_scan_reports_progress_and_shows_only_the_rest(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     with pytest.raises(Interrupted) as caught:
-        scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(2))
+        scanned(stimuli, tmp_path / "o.zarr", progress=stopping_after(2))
     assert "the same command resumes it" in caught.value.__notes__[0]
     notes: list[str] = []
     shown: list[Progress] = []
     net, seen = Net(), []
     net.sees = lambda images: seen.append(len(images))
-    scanned(stimuli, tmp_path / "o.zarr", net, listener=Listener(notes.append, shown.append))
+    scanned(stimuli, tmp_path / "o.zarr", net, progress=Listener(notes.append, shown.append))
     assert any("8 of 15 stimuli were shown, 3 of 6 groups are finished" in note for note in notes)
     assert len(seen) == 6 + 2  # trial, probe and two of four batches
     assert [(e.done, e.before) for e in shown if e.stage == "scan"] == [(12, 8), (15, 8)]
@@ -216,7 +216,7 @@ def test_accumulators_of_any_precision_and_memory_layout_resume(
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", net).path)
     for batches in (1, 2):
         with pytest.raises(Interrupted):
-            scanned(stimuli, tmp_path / "o.zarr", net, listener=stopping_after(batches))
+            scanned(stimuli, tmp_path / "o.zarr", net, progress=stopping_after(batches))
     assert contents(scanned(stimuli, tmp_path / "o.zarr", net).path) == whole
 
 
@@ -234,7 +234,7 @@ def test_an_interrupted_overwriting_keeps_the_earlier_store_until_the_end(
     output = tmp_path / "o.zarr"
     scanned(stimuli, output, folds=1)
     with pytest.raises(Interrupted):
-        scanned(stimuli, output, overwrite=True, listener=stopping_after(2))
+        scanned(stimuli, output, overwrite=True, progress=stopping_after(2))
     assert fusiform.open_store(output).folds == 1
     scanned(stimuli, output, overwrite=True)
     assert contents(output) == undisturbed
@@ -249,7 +249,7 @@ def begun(stimuli: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A stimulus set, and the output of a scan of it that was stopped half way."""
     own = shutil.copytree(stimuli, tmp_path / "set")
     with pytest.raises(Interrupted):
-        scanned(own, tmp_path / "o.zarr", listener=stopping_after(2))
+        scanned(own, tmp_path / "o.zarr", progress=stopping_after(2))
     return own, tmp_path / "o.zarr"
 
 
@@ -305,7 +305,7 @@ def test_restart_discards_earlier_progress(
 ) -> None:
     notes: list[str] = []
     stimuli, output = begun
-    scanned(stimuli, output, restart=True, batch_size=5, listener=Listener(notes.append))
+    scanned(stimuli, output, restart=True, batch_size=5, progress=Listener(notes.append))
     assert any("is discarded" in note for note in notes)
     assert fusiform.open_store(output).provenance["batch_size"] == 5
     assert sorted(path.name for path in output.parent.iterdir()) == ["o.zarr", "set"]
@@ -335,7 +335,7 @@ def test_resuming_with_more_threads_is_noted(
 ) -> None:
     monkeypatch.setattr(passes, "machine", lambda: {"threads": 99, "instructions": "X"})
     notes: list[str] = []
-    scanned(*begun, listener=Listener(notes.append))
+    scanned(*begun, progress=Listener(notes.append))
     assert any("continues with 99 threads and X instructions" in note for note in notes)
 
 
@@ -345,9 +345,9 @@ def test_settings_that_change_last_bits_are_named(
     for stage, name in (("scan", "MKL_CBWR"), ("contrasts", "NUMBA_CPU_NAME")):
         output, notes = tmp_path / f"{stage}.zarr", list[str]()
         with pytest.raises(Interrupted):
-            scanned(stimuli, output, listener=stopping_after(1, stage))
+            scanned(stimuli, output, progress=stopping_after(1, stage))
         monkeypatch.setenv(name, "x")
-        scanned(stimuli, output, listener=Listener(notes.append))
+        scanned(stimuli, output, progress=Listener(notes.append))
         said = (
             f"the run began with {name} unset and continues with {name}=x: the last bits may differ"
         )
@@ -396,7 +396,7 @@ def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Folder with ``kept``, the draft of a scan stopped after 12 of 15 stimuli."""
     folder = tmp_path_factory.mktemp("commits")
     with pytest.raises(Interrupted):
-        scanned(stimuli, folder / "o.zarr", listener=stopping_after(3))
+        scanned(stimuli, folder / "o.zarr", progress=stopping_after(3))
     (folder / "o.zarr.partial").rename(folder / "kept")
     return folder
 
@@ -450,8 +450,8 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
         assert not hasattr(caught.value, "__notes__")
         notes: list[str] = []
         with pytest.raises(Interrupted):  # and resumes from there when stopped again
-            scanned(stimuli, output, go_back=True, listener=stopping_after(1))
-        scanned(stimuli, output, listener=Listener(notes.append))
+            scanned(stimuli, output, go_back=True, progress=stopping_after(1))
+        scanned(stimuli, output, progress=Listener(notes.append))
         assert any("12 of 15 stimuli were shown" in note for note in notes)
         assert contents(output) == undisturbed
         shutil.rmtree(output)
@@ -723,7 +723,7 @@ def test_scans_into_the_folder_of_their_stimuli_resume(
 ) -> None:
     own = draw_stimuli(tmp_path / "set", each=5)
     with pytest.raises(Interrupted):
-        scanned(own, own / "o.zarr", listener=stopping_after(1))
+        scanned(own, own / "o.zarr", progress=stopping_after(1))
     assert (own / "o.zarr.partial").is_dir()
     store = scanned(own, own / "o.zarr")
     assert contents(store.path).keys() == undisturbed.keys()
@@ -758,7 +758,7 @@ def test_skipped_broken_links_are_rows_of_the_stimulus_table(
     assert store.provenance["notes"] == ["noise: 1 images are broken links"]
     notes: list[str] = []
     flat.plan(Net(), own, layers=["head"], preprocessing=SMALL,
-                      listener=Listener(notes.append))  # fmt: skip
+                      progress=Listener(notes.append))  # fmt: skip
     assert "noise: 1 images are broken links" in notes
     (own / "other").symlink_to(tmp_path / "not mounted", target_is_directory=True)
     for attempt in (
@@ -780,8 +780,8 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
     notes: list[str] = []
     if stop:
         with pytest.raises(Interrupted):
-            scanned(own, tmp_path / "o.zarr", on_error="skip", listener=stopping_after(3))
-    store = scanned(own, tmp_path / "o.zarr", on_error="skip", listener=Listener(notes.append))
+            scanned(own, tmp_path / "o.zarr", on_error="skip", progress=stopping_after(3))
+    store = scanned(own, tmp_path / "o.zarr", on_error="skip", progress=Listener(notes.append))
     assert any("skipped: " in note and "blobs-1.png" in note for note in notes)
     shown = store.stimulus_column("stimulus_status") == "shown"
     assert list(store.stimulus_column("stimulus_path")[~shown]) == [

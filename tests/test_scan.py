@@ -306,7 +306,7 @@ def test_notes_of_the_set_are_kept_in_the_store(
     extra.touch()
     notes: list[str] = []
     try:
-        found = tiny_scan(net, stimuli, tmp_path / "n.zarr", listener=Listener(notes.append))
+        found = tiny_scan(net, stimuli, tmp_path / "n.zarr", progress=Listener(notes.append))
     finally:
         extra.unlink()
     note = f"{extra.parent.name}: passed over 1 files that are not images by name"
@@ -327,7 +327,7 @@ def test_a_limited_number_of_notes_is_kept_and_the_rest_counted() -> None:
 def test_progress_is_reported(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
     events: list[Progress] = []
     notes: list[str] = []
-    tiny_scan(net, stimuli, tmp_path / "p.zarr", listener=Listener(notes.append, events.append))
+    tiny_scan(net, stimuli, tmp_path / "p.zarr", progress=Listener(notes.append, events.append))
     shown = [event.done for event in events if event.stage == "scan"]
     assert shown == [*range(4, 42, 4), 42]
     assert events[-1].stage == "contrasts"

@@ -326,9 +326,9 @@ def test_a_stopped_scan_resumes(tmp_path: Path, scanned: Callable[..., Store]) -
             time.sleep(0.1)
 
     with pytest.raises(KeyboardInterrupt):
-        scanned(source, "stopped", listener=Listener(progress=stop))
+        scanned(source, "stopped", progress=Listener(progress=stop))
     notes: list[str] = []
-    found = scanned(source, "stopped", listener=Listener(note=notes.append))
+    found = scanned(source, "stopped", progress=Listener(note=notes.append))
     assert any("of 12 stimuli were shown" in note for note in notes), notes
     require_same_bits(found, scanned(source))
 

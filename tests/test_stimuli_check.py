@@ -284,6 +284,43 @@ def test_eta_squared_of_degenerate_groups(
     assert found.large == large
 
 
+@pytest.mark.parametrize(
+    ("measure", "first", "gap", "large"),
+    [
+        # luma and contrast that a set was matched in, to a grey level
+        ("luma", 0.547, 0.004, False),
+        ("luma", 0.52, 0.02, True),
+        ("contrast", 0.144, 0.004, False),
+        ("contrast", 0.144, 0.03, True),
+        ("slope", -1.40, 0.09, False),
+        ("slope", -1.40, 0.19, True),
+        ("side", 256, 2, False),
+        ("side", 256, 40, True),
+        ("colour", 0, 0.04, False),
+        ("colour", 0, 1, True),
+    ],
+)
+def test_only_differences_of_a_size_that_matters_are_large(
+    measure: str, first: float, gap: float, large: bool
+) -> None:
+    one = first + gap * np.array([-1e-3, 0, 1e-3])
+    found = difference(measure, [one, one + gap])
+    assert found.gap == pytest.approx(gap / first if measure == "side" else gap)
+    assert found.eta_squared > 0.9
+    assert found.p < 0.01
+    assert found.large == large
+
+
+def test_the_sizes_that_matter_are_named(sound: Path) -> None:
+    assert advice(check_stimuli(sound)) == []
+    for i in range(3):
+        saved(sound / f"b/{i}.png", noise(16, 20, low=100, high=140))
+    assert advice(check_stimuli(sound))[-1] == (
+        "* luma by 0.02, contrast by 0.02, slope by 0.1, side by 5 %, colour by 5 % or more; and "
+        "eta squared of 0.14 or more, with p of 0.05 or less"
+    )
+
+
 def test_categories_that_differ_in_luminance_are_flagged(sound: Path) -> None:
     for i in range(3):
         saved(sound / f"b/{i}.png", noise(16, 20, low=100, high=140))

@@ -209,7 +209,7 @@ def test_patches_leave_out_class_token_and_registers(
     kept = Kept(net, block)
     path = tmp_path / "o.responses.zarr"
     result = recorded(
-        net, stimuli, path, layers=block, units="patch", listener=Listener(note=notes.append)
+        net, stimuli, path, layers=block, units="patch", progress=Listener(note=notes.append)
     )
     found = result.responses(block).compute()
     x = kept.outputs(block, len(found))
@@ -427,7 +427,7 @@ def test_a_stopped_scan_of_any_units_continues_to_the_same_bits(
 ) -> None:
     whole = scanned(stimuli, tmp_path / "whole.zarr", units, layers)
     with pytest.raises(Interrupted):
-        scanned(stimuli, tmp_path / "o.zarr", units, layers, listener=stopping_after(2))
+        scanned(stimuli, tmp_path / "o.zarr", units, layers, progress=stopping_after(2))
     resumed = scanned(stimuli, tmp_path / "o.zarr", units, layers)
     assert contents(resumed.path) == contents(whole.path)
     assert not fusiform.check(resumed.path).problems
@@ -541,7 +541,7 @@ def test_a_changed_function_is_another_scan(
     units = "own_latents:latents"
     first = scanned(stimuli, tmp_path / "first.zarr", units, "blocks.1")
     with pytest.raises(Interrupted):
-        scanned(stimuli, tmp_path / "o.zarr", units, "blocks.1", listener=stopping_after(2))
+        scanned(stimuli, tmp_path / "o.zarr", units, "blocks.1", progress=stopping_after(2))
     own_latents.write_text(SOURCE + "\n# changed\n")
     for output, options in ((tmp_path / "o.zarr", {}),):
         with pytest.raises(UserError, match=r"differ in their function of the units: own_latents"):

@@ -156,7 +156,7 @@ def test_a_recording_whose_output_vanishes_says_so(
     def work() -> None:
         flat.record(
             small.Net(), stimuli, output, layers=["body", "head"], batch_size=8, commit_every=0,
-            preprocessing=fusiform.Preprocessing(40, 32), listener=removing(part, 2, output),
+            preprocessing=fusiform.Preprocessing(40, 32), progress=removing(part, 2, output),
         )  # fmt: skip
 
     assert not refused_or_whole(work, output)
@@ -191,7 +191,7 @@ def test_a_packed_set_that_vanishes_is_not_published(
     with pytest.raises(UserError, match="is gone") as caught:
         flat.pack_stimuli(
             stimuli, output, preprocessing={"resize": 16, "crop": 16},
-            listener=removing(part, 1, output),
+            progress=removing(part, 1, output),
         )  # fmt: skip
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("p.zarr*"))

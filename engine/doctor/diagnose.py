@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import first_line
-from . import checks, half_precision
+from . import checks, half_precision, pace
 
 
 def doctor(
@@ -17,8 +17,8 @@ def doctor(
 ) -> Iterator[checks.Finding]:
     """Check versions, devices, threads, memory and disk of this machine.
 
-    Where a CPU has instructions for bfloat16, a ResNet-18 is timed in it. ``plan`` projects what a
-    particular scan takes.
+    A ResNet-18 and decoding are timed, the network in bfloat16 too where a CPU has instructions for
+    it. ``plan`` projects what a particular scan takes.
 
     Parameters
     ----------
@@ -37,6 +37,7 @@ def doctor(
         "memory": checks.check_memory,
         "output": lambda: checks.check_output(str(output)),
         "compiled kernels": checks.check_cache,
+        "pace": lambda: pace.check_pace(device),
         "bfloat16": lambda: half_precision.check_bfloat16(device),
     }
     for topic, check in steps.items():

@@ -80,12 +80,17 @@ def plan(
     overwrite: bool = False,
     restart: bool = False,
     go_back: bool = False,
-    listener: Listener | None = None,
+    progress: bool | Listener = True,
 ) -> Forecast:
     """Memory, disk and time of a scan, before it runs.
 
-    The parameters are those of :func:`fusiform.scan`; weights make no difference and are not
-    loaded. Stimuli are listed, and some are decoded. Nothing is written.
+    Weights make no difference and are not loaded. Stimuli are listed, and some are decoded. Nothing
+    is written.
+
+    Parameters
+    ----------
+    network, stimuli, output, design, resources, progress : as in :func:`fusiform.scan`
+    overwrite, restart, go_back : as in :func:`fusiform.scan`
 
     Raises
     ------
@@ -96,15 +101,11 @@ def plan(
     --------
     >>> fusiform.plan("resnet50", "stimuli/").seconds  # doctest: +SKIP
     """
-    from ..networks.lending import lent
-    from ..scanning.progress import Listener
-    from ..scanning.setup import check_machine, set_up
-    from ..scanning.stimulus_set import listed_stimuli
+    from ..scanning.bar import listening
     from ..store.writing.publishing import refuse_existing
     from ..store.writing.resuming import Existing, as_begun
 
-    existing = Existing(overwrite, restart, go_back)
-    network, listener = Network.of(network), listener or Listener()
+    existing, network = Existing(overwrite, restart, go_back), Network.of(network)
     if isinstance(network.model, str):
         network = replace(network, weights="none", seed=0)
     request = Request(network, Stimuli.of(stimuli), design, resources)
@@ -114,12 +115,18 @@ def plan(
             "a map-style Dataset"
         )
     if output is not None:
-        refuse_existing(output, existing.overwrite, unfinished=True)
+        refuse_existing(output, overwrite, unfinished=True)
         request = request if existing.restart else as_begun(request, output)
-    check_machine(request)
-    with lent(network.model):
-        shown = listed_stimuli(request.stimuli, listener)
-        return _forecast(set_up(request, shown, listener), listener)
+    with listening(progress) as listener:
+        listener.begin("loading libraries")
+        from ..networks.lending import lent
+        from ..scanning.setup import check_machine, set_up
+        from ..scanning.stimulus_set import listed_stimuli
+
+        check_machine(request)
+        with lent(network.model):
+            shown = listed_stimuli(request.stimuli, listener)
+            return _forecast(set_up(request, shown, listener), listener)
 
 
 def _forecast(setup: Setup, listener: Listener) -> Forecast:
@@ -135,6 +142,7 @@ def _forecast(setup: Setup, listener: Listener) -> Forecast:
     sizes = len(categories), design.folds, design.store_dtype
     store_bytes = max_store_bytes(setup.layers, *sizes)
     listener.notes(setup.remarks_on_size(store_bytes))
+    listener.begin("timing the network")
     per_batch, workers = _rehearsed(setup), setup.images.workers
     decoding, resize = _decoding(setup, workers), setup.backbone.preprocessing.resize
     network = len(parts) * plan.batch_size / sum(per_batch)

@@ -20,6 +20,7 @@ from ..networks.placement import moments_device
 from ..networks.units.reduction import attributes_of
 from ..querying.store import Store
 from ..responses.recording import Recording
+from ..scanning.bar import listening
 from ..scanning.interrupt import asked_to_stop
 from ..scanning.loop import Passes
 from ..scanning.memory import recycled
@@ -54,7 +55,7 @@ def record(
     overwrite: bool = False,
     restart: bool = False,
     go_back: bool = False,
-    listener: Listener | None = None,
+    progress: bool | Listener = True,
 ) -> Recording:
     """Show a network a stimulus set and record how chosen units respond to every stimulus.
 
@@ -70,7 +71,7 @@ def record(
 
     Parameters
     ----------
-    network, stimuli, resources, overwrite, restart, go_back, listener : see :func:`fusiform.scan`
+    network, stimuli, resources, overwrite, restart, go_back, progress : see :func:`fusiform.scan`
     output : the recording to create, by custom ``NAME.responses.zarr``; by default it is in memory
     store : store of a scan of the same network
     units : which units are recorded
@@ -92,7 +93,7 @@ def record(
     ...     units=UnitRequest(select="faces", top=50))
     """
     request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
-    existing, listener = Existing(overwrite, restart, go_back), listener or Listener()
+    existing = Existing(overwrite, restart, go_back)
     if request.stimuli.is_stream:
         raise UserError(
             "a recording has a row for every stimulus, and a stream does not say how many come: "
@@ -105,7 +106,7 @@ def record(
     source = None if store is None else Store.of(store)
     if not restart and not isinstance(output, Memory):
         request = as_begun(request, output)
-    with lent(request.network.model):
+    with listening(progress) as listener, lent(request.network.model):
         planned = _planned(request, units, source, listener)
         _write(planned, output, existing, listener)
     return Recording.open(final_location(output))

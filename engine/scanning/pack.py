@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -38,6 +39,7 @@ from ..stimuli.packed.layout import (
 )
 from ..store.attributes import limit_notes
 from ..store.location import missing_file
+from .bar import listening
 from .interrupt import Stop, asked_to_stop
 from .loop import note_invisible
 from .memory import peak_memory
@@ -57,7 +59,7 @@ def pack_stimuli(
     network: Network | str | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     decode_workers: int | None = None,
-    listener: Listener | None = None,
+    progress: bool | Listener = True,
 ) -> int:
     """Decode, resize and crop every stimulus once. A scan of the packed set gives the same bits.
 
@@ -74,7 +76,7 @@ def pack_stimuli(
         :class:`fusiform.Preprocessing`
     preprocessing : replaces it, as a whole or by single values (``{"crop": 288}``)
     decode_workers : decode threads; by default one per core, at most 8
-    listener : receives notes and progress
+    progress : as in :func:`fusiform.scan`
 
     Returns
     -------
@@ -85,15 +87,27 @@ def pack_stimuli(
     UserError : the request cannot be carried out; nothing is left behind
     KeyboardInterrupt : at SIGINT or SIGTERM; nothing is left behind
     """
-    listener, stimuli = listener or Listener(), Stimuli.of(stimuli)
     final = _new_folder(output)
     workers = Resources(decode_workers=decode_workers).decode_workers or default_workers()
+    with listening(progress) as listener:
+        choose = partial(_preprocessing, network, preprocessing)
+        return _pack_into(Stimuli.of(stimuli), final, choose, workers, listener)
+
+
+def _pack_into(
+    stimuli: Stimuli,
+    final: Path,
+    choose: Callable[[], Preprocessing],
+    workers: int,
+    listener: Listener,
+) -> int:
+    """Pack the stimuli into the folder ``final``; return their number."""
     catalogue = listed_stimuli(stimuli, listener).catalogue
     if catalogue.pictures:
         raise UserError(
             f"packing takes image files; {stimuli.source} is a packed set: name the files"
         )
-    chosen = _preprocessing(network, preprocessing)
+    chosen = choose()
     listener.note(f"preprocessing: {chosen.geometry}")
     skipped = read_problems(stimuli, catalogue, listener)
     plan = make_plan(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Progress:
     """Progress of a ``stage`` of a scan: ``done`` of ``total`` steps in ``seconds``.
 
-    ``peak_bytes`` is the peak resident memory of this process; ``before`` is the number of steps
-    that an earlier run had done.
+    ``total`` is 0 if it is not known. ``peak_bytes`` is the peak resident memory of this process;
+    ``before`` is the number of steps that an earlier run had done.
     """
 
     stage: str
@@ -26,11 +26,13 @@ class Progress:
 class Listener:
     """Callbacks of a scan: ``note(line)`` for messages to the user, and ``progress(event)``.
 
-    The thread that writes calls them, too.
+    ``begin(stage)`` is called when something begins whose steps nobody can count. The thread that
+    writes calls them, too.
     """
 
     note: Callable[[str], None] = lambda _: None
     progress: Callable[[Progress], None] = lambda _: None
+    begin: Callable[[str], None] = lambda _: None
 
     def notes(self, lines: Iterable[str]) -> None:
         """Report several notes."""

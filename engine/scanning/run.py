@@ -64,6 +64,7 @@ def _set_up(
 ) -> Setup:
     reading.listed()  # or weights would be downloaded for stimuli that do not exist
     stimuli = reading.read(listener) if reading.is_over else None
+    listener.begin("building the network")
     backbone = load_backbone(request.network)
     stimuli = stimuli or reading.read(listener)
     return set_up(request, stimuli, listener, processes=executor.processes, backbone=backbone)

@@ -192,7 +192,10 @@ def set_up(
         batch_size=design.batch_size or BATCH_SIZES[0],
         left_out=stimuli.left_out,
     )
-    backbone = backbone or load_backbone(request.network)
+    if backbone is None:
+        listener.begin("building the network")
+        backbone = load_backbone(request.network)
+    listener.begin("trying the network")
     if catalogue.pictures:
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
     device = device_for(request.resources.device, request.network.model)

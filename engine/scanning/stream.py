@@ -202,7 +202,7 @@ def run_stream(
                 show(decoded)
                 if (now := time.perf_counter()) - said >= _SAY_EVERY:
                     said, done = now, len(seen.labels)
-                    listener.progress(Progress("scan", done, done, now - started, peak_memory()))
+                    listener.progress(Progress("scan", done, 0, now - started, peak_memory()))
                 stop.look()
         _write(setup, seen, groups, output, overwrite, listener)
     return final_location(output)

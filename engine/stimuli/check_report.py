@@ -6,7 +6,7 @@ import math
 
 from .check import CategoryRow, StimuliReport
 from .images import INVISIBLE
-from .lowlevel import Difference
+from .lowlevel import THRESHOLDS, Difference
 
 # Remedies for large differences.
 _REMEDY = {
@@ -16,6 +16,8 @@ _REMEDY = {
     "side": "resize all images the same way beforehand",
     "colour": "use only colour or only grey images",
 }
+# Of the side, and of all images.
+_SHARES = ("side", "colour")
 
 
 def lines(report: StimuliReport) -> list[str]:
@@ -63,7 +65,7 @@ def table(report: StimuliReport) -> list[list[str]]:
 
 
 def advice(report: StimuliReport) -> list[str]:
-    """A line for every measure with a large difference between categories."""
+    """A line for every measure with a large difference between categories, and what is large."""
     found = []
     for one in report.differences:
         if not one.large:
@@ -77,7 +79,11 @@ def advice(report: StimuliReport) -> list[str]:
             f"between them may reflect {one.measure}; {_REMEDY[one.measure]}"
         )
     if found:
-        found.append("* eta squared of 0.14 or more, with p of 0.05 or less")
+        sizes = ", ".join(
+            f"{name} by {f'{100 * least:.0f} %' if name in _SHARES else least}"
+            for name, least in THRESHOLDS.items()
+        )
+        found.append(f"* {sizes} or more; and eta squared of 0.14 or more, with p of 0.05 or less")
     return found
 
 

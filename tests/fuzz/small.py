@@ -39,7 +39,7 @@ def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
         store = flat.scan(
             Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, null=2,
             null_units=9, preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
-            listener=listener or Listener(),
+            progress=listener or Listener(),
         )  # fmt: skip
     return Path(store.path)
 
@@ -50,7 +50,7 @@ def record(stimuli: Path, output: Path, listener: Listener | None = None) -> Pat
     found = flat.record(
         Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, random=100,
         project=40, preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
-        listener=listener or Listener(),
+        progress=listener or Listener(),
     )  # fmt: skip
     return Path(found.path)
 

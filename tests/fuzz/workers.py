@@ -115,7 +115,7 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
                 try:
                     scan(
                         stimuli, output, scheduler=cluster.scheduler_address,
-                        listener=Listener(progress=_watching(killer, stops_after)),
+                        progress=Listener(progress=_watching(killer, stops_after)),
                     )  # fmt: skip
                 except Interrupted:
                     stopped += 1
