@@ -41,12 +41,14 @@ class Of:
     given : the dataclass; the command then gets a dict of the fields that were given
     panel : the heading in the help; by default the name of the dataclass
     defaults : show the defaults of the dataclass, although they are not passed
+    optional : fields without a default that may be left out where the command gets a dict
     """
 
     only: tuple[str, ...] = ()
     given: type | None = None
     panel: str = ""
     defaults: bool = False
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class _Value:
         return f"  [default: {one.default}]" if self.of.defaults and one.default else ""
 
     def _default(self, one: Field[Any]) -> Any:
-        if self.of.given and one.default is not MISSING:
+        if self.of.given and (one.default is not MISSING or one.name in self.of.optional):
             return None
         if is_dataclass(self.default):
             return getattr(self.default, one.name)

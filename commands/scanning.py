@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -164,8 +164,14 @@ def scan(
 
 @command
 def record(
-    network: Annotated[dict[str, Any], Of(given=Network, panel="Network, by default as --from")],
-    stimuli: Stimuli,
+    network: Annotated[
+        dict[str, Any],
+        Of(given=Network, panel="Network, by default as --from", optional=("model",)),
+    ],
+    stimuli: Annotated[
+        dict[str, Any],
+        Of(given=Stimuli, panel="Stimuli, by default as --from", optional=("source",)),
+    ],
     output: Annotated[
         str,
         typer.Option(
@@ -196,8 +202,8 @@ def record(
         typer.Option(
             "--from",
             metavar="STORE",
-            help="A store of the same network: stimuli are shown as in its scan, and its units can "
-            "be chosen by selectivity.",
+            help="A store: its network is shown its stimuli as in the scan, and its units can be "
+            "chosen by selectivity.",
             rich_help_panel="Units",
         ),
     ] = None,
@@ -213,22 +219,27 @@ def record(
     random sample, or, by default, all of --layers; a unit chosen twice is recorded once. A
     recording that was stopped resumes with the same command. fusiform responses asks it.
 
-    Example: fusiform record resnet50 stimuli/ --from r50.zarr --select faces -o r50.responses.zarr
+    Example: fusiform record --from r50.zarr --select faces -o r50.responses.zarr
     """
     from fusiform import open_store, record
-    from fusiform.engine.recording.earlier_scan import refuse_other_settings
+    from fusiform.engine.recording.earlier_scan import network_again, refuse_other_settings
 
     select = request.get("select")
     units = UnitRequest(
         **request | {"select": "*" if select == ["*"] else select},
         criterion=criterion_of(criterion, preset),
     )
-    if store is not None:  # options that equal a default count here, unlike in Python
-        refuse_other_settings(open_store(store), network | design)
+    source = None if store is None else open_store(store)
+    shown = Network(**network) if "model" in network else None
+    seen = Stimuli(**stimuli) if "source" in stimuli else None
+    if source is not None:  # options that equal a default count here, unlike in Python
+        refuse_other_settings(source, network | design)
+        shown = shown or replace(network_again(source), **network)
+        seen = seen or replace(source.stimuli, **stimuli)
     with stopped_in_a_line(NOTHING_KEPT), listening(quiet) as told:
         record(
-            Network(**network),
-            stimuli,
+            shown,
+            seen,
             output,
             store=store,
             units=units,

@@ -510,12 +510,11 @@ def test_a_recording_finds_the_weights_of_its_scan(
     store = flat.scan(name, stimuli, "o.zarr", weights=f"run.pth{key}", layers="fc",
                       preprocessing=Preprocessing(16, 16))  # fmt: skip
     assert store.provenance["weights_path"] == f"{path}{key}"
-    assert store.network.weights == f"{path}{key}"
     monkeypatch.chdir("/")
     found = flat.record(name, stimuli, tmp_path / "r.zarr", store=store)
     assert found.provenance["weights_sha256"] == store.provenance["weights_sha256"]
     path.rename(tmp_path / "moved.pth")
-    with pytest.raises(UserError, match=f"which is not at {path}{key}: name it with `weights`"):
+    with pytest.raises(UserError, match="which is not where it was: name it with `weights`"):
         flat.record(name, stimuli, tmp_path / "s.zarr", store=store)
     torch.save({"model": state(3), "model_ema": state(4)}, path)  # another network's
     with pytest.raises(UserError, match="differ in their weights"):

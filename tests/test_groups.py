@@ -53,7 +53,7 @@ def floc(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
 def scanned(source: Any, output: Path, notes: list[str] | None = None, **options: Any) -> Any:
     small = fusiform.Preprocessing(resize=16, crop=16)
     heard = Listener([].append if notes is None else notes.append)
-    return flat.scan(Net(), source, output, preprocessing=small, listener=heard, **options)
+    return flat.scan(Net(), source, output, preprocessing=small, progress=heard, **options)
 
 
 # Ways to give them

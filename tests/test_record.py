@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 import xarray
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import fusiform
-from fusiform import Criterion
+from fusiform import Criterion, UnitRequest
 from fusiform.cli import app
 from fusiform.engine.contrasts.select import select
 from fusiform.engine.decoding.ahead import normalise
@@ -773,6 +774,68 @@ def test_the_record_command_uses_the_network_of_the_store(by_command: tuple[Path
     for name in ("weights", "weights_sha256", "preprocessing", "batch_size"):
         assert found.provenance[name] == scanned[name]
     assert all(3 <= len(found.units(layer.name)) <= 15 for layer in found.layers)
+
+
+def test_a_recording_takes_network_and_stimuli_from_the_store(
+    by_command: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store, named = by_command
+    output, rest = tmp_path / "r.zarr", ["--random", "3", "--layers", "layer4.1,avgpool", "--quiet"]
+    chosen = ["--select", "*", "--test", "rest", "--top", "4"]
+    given = ["record", "--from", str(store), "-o", str(output), *chosen, *rest]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.output
+    assert contents(output) == contents(named)
+    in_python = fusiform.record(store=store, units=UnitRequest(random=2))
+    assert in_python.provenance["fingerprint"] != fusiform.open_recording(output).provenance[
+        "fingerprint"]  # of other units  # fmt: skip
+    assert in_python.categories == ("blobs", "noise", "stripes")
+
+
+def test_a_recording_finds_the_file_of_its_weights(stimuli: Path, tmp_path: Path) -> None:
+    store, weights = tmp_path / "s.zarr", tmp_path / "w.pth"
+    torch.save({"ema": torchvision.models.resnet18().state_dict()}, weights)
+    small = {"layers": "avgpool", "preprocessing": fusiform.Preprocessing(64, 64)}
+    flat.scan("resnet18", stimuli, store, weights=f"{weights}:ema", **small)
+    kept = fusiform.open_store(store).provenance
+    assert kept["weights_path"] == f"{weights}:ema"
+    found = fusiform.record(store=store, units=UnitRequest(random=3))
+    assert found.provenance["weights_sha256"] == kept["weights_sha256"]
+    weights.rename(tmp_path / "moved.pth")
+    with pytest.raises(UserError, match=r"which is not where it was: name it with `weights`"):
+        fusiform.record(store=store)
+    moved = fusiform.Network("resnet18", f"{tmp_path / 'moved.pth'}:ema")
+    assert fusiform.record(moved, store=store, units=UnitRequest(random=3)).categories
+
+
+def test_without_a_store_network_and_stimuli_are_named(
+    stimuli: Path, by_command: tuple[Path, Path]
+) -> None:
+    with pytest.raises(UserError, match="got no network: name it, or a scan with `store`"):
+        fusiform.record(None, stimuli)
+    with pytest.raises(UserError, match="got no stimuli: name it, or a scan with `store`"):
+        fusiform.record("resnet18")
+
+
+def test_a_network_of_ones_own_is_named_again(
+    stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
+) -> None:
+    name = write_module(
+        "import torch, torchvision\n"
+        "def build():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torchvision.models.resnet18().eval()\n"
+    )
+    small = {"layers": "avgpool", "preprocessing": fusiform.Preprocessing(64, 64)}
+    for network, called in (
+        (f"{name}:build", f"{name}:build"),
+        (torchvision.models.resnet18(), "ResNet"),
+    ):
+        store = tmp_path / f"{called.replace(':', '.')}.zarr"
+        flat.scan(network, stimuli, store, **small)
+        with pytest.raises(UserError, match=f"was scanned with {called}: name it, as in the scan"):
+            fusiform.record(store=store)
+        assert fusiform.record(network, store=store, units=UnitRequest(random=1)).categories
 
 
 @pytest.mark.parametrize("what", ["units", "best", "auc", "tuning", "rdm", "ceiling", "layers"])

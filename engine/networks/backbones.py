@@ -38,8 +38,9 @@ _PREPARED = ("resize", "crop", "mean", "std")
 class Backbone:
     """A network in evaluation mode with its preprocessing.
 
-    ``weights`` says where the weights come from; ``weights_hash`` is the hash of their content
-    before casting to ``precision`` (None: the network's own). ``compiled`` networks run under
+    ``weights`` says where the weights come from, ``weights_path`` in full where that is a file;
+    ``weights_hash`` is the hash of their content before casting to ``precision`` (None: the
+    network's own). ``compiled`` networks run under
     torch.compile. ``assumed`` says what is assumed of a preprocessing that nothing tells.
     ``notes`` are messages to the user about the weights. ``package`` is the one that
     the network is from, if that is none of fusiform's own requirements.
@@ -55,6 +56,7 @@ class Backbone:
     assumed: str = ""
     notes: tuple[str, ...] = ()
     package: str = ""
+    weights_path: str = ""
 
 
 def load_backbone(network: Network | str | nn.Module) -> Backbone:
@@ -121,12 +123,14 @@ def _built(network: Network, name: str) -> Backbone:
     """A network by name, with its weights and its own or the given preprocessing."""
     source, weights, seed = find_architecture(name), network.weights, network.seed
     notes: list[str] = []
+    weights_path = ""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if file := local_file(weights):
             model, preprocessing = source.build()
             model = plain(model)
             described, notes = load_strictly(model, *file, source.name, source.tower)
+            weights_path = ":".join([str(file[0].absolute()), *filter(None, file[1:])])
         elif weights == "none" or (weights == "default" and source.tags == [AS_BUILT]):
             model, preprocessing = source.build()
             described = f"{UNTRAINED}{seed}" if weights == "none" else AS_BUILT
@@ -146,6 +150,7 @@ def _built(network: Network, name: str) -> Backbone:
     return Backbone(
         source.name, model, chosen, described, hashed,
         assumed=_assumed(preprocessing, network), notes=tuple(notes), package=source.package,
+        weights_path=weights_path,
     )  # fmt: skip
 
 
@@ -212,6 +217,7 @@ def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
     return {
         "model": backbone.name,
         "weights": backbone.weights,
+        **({"weights_path": path} if (path := backbone.weights_path) else {}),
         "weights_sha256": backbone.weights_hash,
         # The same weights with another activation function make a different network.
         "modules_sha256": hashlib.sha256(kinds.encode()).hexdigest(),

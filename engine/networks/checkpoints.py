@@ -103,12 +103,6 @@ def local_file(weights: str) -> tuple[Path, str] | None:
     return None
 
 
-def full_path(weights: str) -> str | None:
-    """FILE or FILE:KEY with the full path of the file; None if ``weights`` name no file."""
-    file = local_file(weights)
-    return file and ":".join(filter(None, (str(file[0].absolute()), file[1])))
-
-
 def read_checkpoint(path: Path) -> Any:
     """Content of a ``.safetensors`` file or a torch checkpoint without code.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import UserError, shortened
 from ..networks.checkpoints import local_file
+from ..networks.libraries.architecture import LIBRARIES
 from ..networks.units.reduction import attributes_of
 from ..preprocessing import Preprocessing
 from ..querying.store import Store
@@ -63,6 +64,24 @@ def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network
     return network, replace(scanned, layers=layers, dims=dims)
 
 
+def network_again(source: Store) -> Network:
+    """The network of the source by its name; its other fields are left to :func:`as_scanned`.
+
+    Raises
+    ------
+    UserError : it was given as a module, or comes from a function of the user's, whose code runs
+        only where they name it
+    """
+    name = source.network.model
+    assert isinstance(name, str)
+    if LIBRARIES.load(name.partition(":")[0]) is None:
+        raise UserError(
+            f"a network of your own is named again; {source.path} was scanned with {name}: name "
+            "it, as in the scan"
+        )
+    return Network(name)
+
+
 def refuse_other_settings(source: Store, given: Mapping[str, Any]) -> None:
     """Raise if a setting of a network or design, by its name, differs from the scan's.
 
@@ -101,16 +120,20 @@ def _layers(source: Store, design: Design) -> list[str]:
 
 
 def _weights(source: Store, network: Network) -> tuple[str, int]:
-    """Weights and seed of the source; a file must be named again unless it is where it was."""
+    """Weights and seed of the source, whose file must lie where it lay."""
     if network.weights != "default" or not isinstance(network.model, str):
         return network.weights, network.seed
-    scanned, said = source.network, str(source.provenance["weights"])
-    file = local_file(scanned.weights) if said.startswith("file ") else None
-    if said.startswith("file ") and not (file and file[0].is_file()):
-        raise UserError(
-            f"a recording shows the network of its scan; {source.path} was scanned with weights "
-            f"from a {said}, which is not at {scanned.weights}: name it with `weights`"
-        )
+    said = str(source.provenance["weights"])
+    if said.startswith("file "):
+        path = str(source.provenance.get("weights_path", ""))
+        file = local_file(path)
+        if file is None or not file[0].is_file():
+            raise UserError(
+                f"a recording shows the network of its scan; {source.path} was scanned with "
+                f"weights from a {said}, which is not where it was: name it with `weights`"
+            )
+        return path, network.seed
+    scanned = source.network
     return scanned.weights, scanned.seed if scanned.weights == "none" else network.seed
 
 

@@ -38,14 +38,20 @@ from ..store.writing.publishing import final_location, refuse_existing
 from ..store.writing.recording_draft import RecordingDraft
 from ..store.writing.resuming import Existing, as_begun, resuming
 from .chosen import ChosenUnits
-from .earlier_scan import as_scanned, others_than_scanned, refuse_other_network, scanned_stimuli
+from .earlier_scan import (
+    as_scanned,
+    network_again,
+    others_than_scanned,
+    refuse_other_network,
+    scanned_stimuli,
+)
 from .recorder import LayerRecorder, Recorder
 from .unit_request import UnitRequest
 
 
 def record(
-    network: Network | str | nn.Module,
-    stimuli: Any,
+    network: Network | str | nn.Module | None = None,
+    stimuli: Any = None,
     output: str | Path | None = None,
     *,
     store: str | Path | Store | None = None,
@@ -61,17 +67,19 @@ def record(
 
     Units are chosen by the store of a scan (``select``, ``top``), drawn at random (``random``), or
     given (``masks``); without any of these every unit of the design's layers is recorded. With a
-    ``store``, fields of the network and the design that are left at their defaults are those of its
-    scan. Another network is refused, and so is a set in which some stimuli of the scan are missing
-    or have changed. Other stimuli are shown if ``groups`` choose them, or from a set that has none
-    of the scan's; a note of it is kept.
+    ``store``, what is not given is that of its scan: the network, the stimuli, and fields of the
+    network and the design that are left at their defaults. Another network is refused, and so is a
+    set in which some stimuli of the scan are missing or have changed. Other stimuli are shown if
+    ``groups`` choose them, or from a set that has none of the scan's; a note of it is kept.
 
     A recording that was stopped continues when it is called again as before, and ends with the same
     bits.
 
     Parameters
     ----------
-    network, stimuli, resources, overwrite, restart, go_back, progress : see :func:`fusiform.scan`
+    network, stimuli : as in :func:`fusiform.scan`; by default those of the ``store``. A network of
+        your own, a module or a function, is given again
+    resources, overwrite, restart, go_back, progress : see :func:`fusiform.scan`
     output : the recording to create, by custom ``NAME.responses.zarr``; by default it is in memory
     store : store of a scan of the same network
     units : which units are recorded
@@ -92,6 +100,15 @@ def record(
     ...     "resnet50", "stimuli/", "r50.responses.zarr", store="r50.zarr",
     ...     units=UnitRequest(select="faces", top=50))
     """
+    source = None if store is None else Store.of(store)
+    if source is not None:
+        network = network_again(source) if network is None else network
+        stimuli = source.stimuli if stimuli is None else stimuli
+    if network is None or stimuli is None:
+        raise UserError(
+            "a recording shows a network a stimulus set; got no "
+            f"{'network' if network is None else 'stimuli'}: name it, or a scan with `store`"
+        )
     request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
     existing = Existing(overwrite, restart, go_back)
     if request.stimuli.is_stream:
@@ -103,7 +120,6 @@ def record(
         output = Memory()
         request = replace(request, resources=replace(resources, commit_every=inf))
     refuse_existing(output, overwrite, unfinished=True, kind=RECORDING)
-    source = None if store is None else Store.of(store)
     if not restart and not isinstance(output, Memory):
         request = as_begun(request, output)
     with listening(progress) as listener, lent(request.network.model):

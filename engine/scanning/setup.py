@@ -21,7 +21,6 @@ from ..layer import Layer, describe_units, is_function
 from ..moments.plan import Plan, make_plan, shuffled_labels
 from ..networks.backbones import Backbone, load_backbone
 from ..networks.behaviour import network_of
-from ..networks.checkpoints import full_path
 from ..networks.compiled import refuse_without_compiler
 from ..networks.dims import given_dims, nameless
 from ..networks.inputs import Inputs
@@ -218,8 +217,6 @@ def set_up(
     unsteady, attributes = _probed(backbone, device, layers, request, seen)
     if sample:
         attributes["preprocessing"] = AS_GIVEN
-    if path := full_path(request.network.weights):
-        attributes["weights_path"] = path
     listener.notes(unsteady)
     footprint = Footprint(
         used_memory(device) + jpeg_bytes,

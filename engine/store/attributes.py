@@ -50,7 +50,7 @@ _REQUIRED = ("model", "weights")
 _TEXTS = (
     *("status", "created", "fingerprint", "device", "device_type"),
     *("stimuli", "stimuli_path", "weights_sha256", "modules_sha256", "configuration_sha256"),
-    *("units_sha256", "weights_path"),
+    *("weights_path", "units_sha256"),
 )
 _LAYER_FIELDS = {"name": str, "kind": str, "dims": list, "shape": list, "dtype": str}
 _AXIS = re.compile(r"axis_\d{1,2}")

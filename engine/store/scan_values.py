@@ -29,11 +29,9 @@ def network_of(root: Reader) -> Network:
         weights, seed = "none", int(own)
     elif weights.startswith("as "):  # given, or as a factory built it
         weights = "default"
-    elif (file := weights.removeprefix("file ")) != weights:
-        weights = str(root.provenance.get("weights_path") or file)
     return Network(
         str(root.provenance["model"]),
-        weights,
+        weights.removeprefix("file "),
         seed,
         _preprocessing(root),
         root.provenance.get("precision"),
