@@ -19,11 +19,11 @@ import typer
 from typer.models import OptionInfo
 
 from fusiform.engine.contrasts.language.criterion import COMPARED
-from fusiform.engine.groups import LOCALIZERS
 from fusiform.engine.layer import UNITS
 from fusiform.engine.preprocessing import DECODERS, Preprocessing
 from fusiform.engine.registry import STORE_DTYPES
 from fusiform.engine.spec import ON_ERROR, ON_NONDETERMINISM, PRECISIONS
+from fusiform.engine.stimulus_groups import LOCALIZERS
 
 from . import parsing
 from .notes import FLAGS
