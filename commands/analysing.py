@@ -345,6 +345,9 @@ def _print_analysis(analysis: Analysis, every: bool) -> None:
         said = shortened(analysis.nameless)
         said = f"no names of all dimensions, and so no maps of {said}: scan with --dims"
         print(f"\n{printable(said)}")
+    if any(row.exclusive for row in analysis.overlap):
+        print("\nno overlap (-): no unit responds more to each of two categories than to the other")
+        print("with the baseline pooled a unit can be selective for both: --test rest")
     if analysis.folds == 1:
         said = "no held-out stimuli: no specificity, strength or confusion"
         print(f"\n{printable(f'{analysis.store}: {said}: the scan had --folds 1')}")

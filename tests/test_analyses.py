@@ -380,6 +380,7 @@ def test_analysis_pairs_equal_plain_loops(odd_store: Store, criterion, texts) ->
             row, (a, b) = next(rows), census.selective[[i, j]].tolist()
             assert (row.layer, row.contrast) == (census.layer.name, census.contrasts[i])
             assert row.other == census.contrasts[j]
+            assert not (row.exclusive and row.both)
             assert row.either == a + b - row.both
             assert row.expected == pytest.approx(a / census.living * b)
             assert row.jaccard == (row.both / row.either if row.either else None)

@@ -619,6 +619,10 @@ def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Pat
     first = found["shares"][0]
     row = next(line.split() for line in lines if line.startswith("layer4.1  blobs"))
     assert row[2:5] == ["2,048", f"{first['selective']:,}", f"{100 * first['share']:.4g}"]
+    assert "no overlap" not in answer.out
+    said = fusiform("analyse", scanned, "overlap").out
+    assert "no overlap (-): no unit responds more to each of two categories" in said
+    assert "--test rest" in said
     summarised = _rows(scanned, *options[:4], fusiform)
     assert [one["selective"] for one in found["shares"]] == [one.selective for one in summarised]
 

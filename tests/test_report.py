@@ -27,7 +27,7 @@ from fusiform.engine.querying.store import Store
 from fusiform.engine.reporting import excerpts, palette
 from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.findings import Reported, findings, letters, rounded
-from fusiform.engine.reporting.headline import headline, peaks
+from fusiform.engine.reporting.headline import headline, peaks, percent, title
 from fusiform.engine.reporting.method import method
 from fusiform.engine.reporting.thresholds import GRIDS, count_beyond
 
@@ -126,6 +126,13 @@ def test_numbers_have_four_digits_and_infinities_are_named() -> None:
     ]  # fmt: skip
 
 
+def test_almost_one_is_not_one() -> None:
+    assert rounded([0.99997, -0.99997, 1.0, 1.00001]) == [0.9999, -0.9999, 1, 1]
+    assert [percent(share) for share in (0.9997, 1, 0.9994)] == [
+        f"{text}\N{NO-BREAK SPACE}%" for text in ("> 99.9", "100.0", "99.9")
+    ]
+
+
 @pytest.mark.parametrize(("high", "wide"), [(65, 1), (66, 90), (112, 112), (1, 127)])
 def test_large_maps_are_shown_as_block_means_of_living_locations(high: int, wide: int) -> None:
     from fusiform.engine.analyses.localisation import Localisation
@@ -149,17 +156,25 @@ def test_large_maps_are_shown_as_block_means_of_living_locations(high: int, wide
         assert value == pytest.approx(mean, nan_ok=True)
 
 
+def with_provenance(one: Reported, **changed: Any) -> Reported:
+    provenance = {**one.analysis.provenance, **changed}
+    return replace(one, analysis=replace(one.analysis, provenance=provenance))
+
+
+def words(markup: str) -> str:
+    return html.unescape(re.sub("<[^>]*>", " ", markup))
+
+
 def test_the_headline_is_the_largest_share(store: Store) -> None:
     one = reported(store)
-    largest = max(one.analysis.shares, key=lambda row: row.share)
+    rows = [row for row in one.analysis.shares if row.layer != "head"]
+    largest = max(rows, key=lambda row: row.share)
     said = html.unescape(re.sub("<[^>]*>", "", headline([one])))
     assert f"most frequent for {largest.contrast}, in {largest.layer}: " in said
     assert f"{100 * largest.share:.1f}\N{NO-BREAK SPACE}%" in said
     assert "95\N{NO-BREAK SPACE}% interval" in said
     assert "untrained" not in said
-    provenance = {**one.analysis.provenance, "weights": "untrained, seed 3"}
-    other = replace(one, analysis=replace(one.analysis, provenance=provenance))
-    assert "It is untrained: " in headline([other])
+    assert "It is untrained: " in headline([with_provenance(one, weights="untrained, seed 3")])
     tiles = re.findall("<h3>", peaks([one]))
     assert len(tiles) == len(store.categories)
 
@@ -170,6 +185,84 @@ def test_a_store_without_selective_units_says_so(store: Store) -> None:
     assert "no unit of 3 layers is selective" in headline([one])
     assert "no selective unit in any layer" in peaks([one])
     assert json_block(findings([one]))
+
+
+def test_layers_without_positions_are_apart_from_those_with(store: Store) -> None:
+    """A head of units that are all selective is no peak, and is named beside it."""
+    one = reported(store)
+    rows = tuple(
+        replace(row, selective=row.units, share=1.0) if row.layer == "head" else row
+        for row in one.analysis.shares
+    )
+    one = replace(one, analysis=replace(one.analysis, shares=rows))
+    assert one.placeless == ("head",)
+    said = words(headline([one]))
+    assert "of its 30 units" in said or "of its 24 units" in said
+    assert "Without positions: 100.0\N{NO-BREAK SPACE}% of the 11 units of head" in said
+    said = words(peaks([one]))
+    assert said.count("without positions: 100.0\N{NO-BREAK SPACE}% of 11 in head") == 4
+    assert "Layers without positions (head) are apart" in said
+    data = findings([one])["stores"][0]
+    assert [data["layers"][place] for place in data["placeless"]] == ["head"]
+    assert findings([one])["layer"] != "head"
+
+
+def test_a_network_of_layers_without_positions_has_its_peaks_in_them(tmp_path: Path) -> None:
+    made.fill(tmp_path / "flat.zarr", made.LAYERS[2:])
+    one = reported(open_store(tmp_path / "flat.zarr"))
+    assert one.placeless == ()
+    assert "in head: " in words(headline([one]))
+    assert "without positions" not in words(peaks([one])).lower()
+
+
+def test_shares_on_all_stimuli_are_told_apart_from_selection_on_one_fold(store: Store) -> None:
+    one = reported(store)
+    row = next(iter(one.peaks().values()))
+    held_out = one.csi(row.layer, row.contrast)
+    assert held_out is not None
+    assert held_out.mean is not None
+    said = words(peaks([one])).replace("\N{NO-BREAK SPACE}", " ")
+    assert f"held-out CSI {held_out.mean:.2f} (n = {held_out.units:,})" in said
+    assert "Share: units selected on all stimuli" in said
+    said = words(headline([one]))
+    assert "units, selected on all stimuli" in said
+    assert "Units selected on one fold have a mean CSI of" in said
+    none = tuple(replace(row, units=0, mean=None) for row in one.analysis.specificity)
+    one = replace(one, analysis=replace(one.analysis, specificity=none))
+    assert "No unit is selected on one fold alone" in words(headline([one]))
+    assert "no unit selected on one fold" in words(peaks([one]))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "control"),
+    [
+        ("b.zarr", "untrained, seed 0", "untrained"),
+        ("r50-control.zarr", "file x.pth", "control"),
+        ("Random_r50.zarr", "file x.pth", "random"),
+        ("randomized.zarr", "file x.pth", ""),
+        ("controlnet.zarr", "file x.pth", ""),
+    ],
+)
+def test_a_control_is_marked_wherever_it_stands(
+    store: Store, name: str, weights: str, control: str
+) -> None:
+    one = replace(with_provenance(reported(store, "B"), weights=weights), name=f"x/{name}")
+    assert one.control == control
+    said = " ".join([one.label, title([one]), words(peaks([one]))])
+    if control:
+        assert control in one.label.lower()
+        assert title([one]) == f"Category-selective units in {control} made-up"
+        assert words(peaks([one])).count(f"B, {control}: ") == len(store.categories)
+        assert one.label.lower().count(control) == 1
+    else:
+        assert not re.search(r"\b(untrained|control|random)\b", said)
+    assert findings([one])["stores"][0]["control"] == control
+
+
+def test_an_untrained_network_without_selective_units_is_called_untrained(store: Store) -> None:
+    found = analyse(store, Criterion(where="t > 1e9"), resamples=5)
+    one = Reported("", "x", found, count_beyond(store, store.layers, None), (), found.layers)
+    assert "It is untrained" in headline([with_provenance(one, weights="untrained, seed 0")])
 
 
 def test_stores_get_distinct_names() -> None:

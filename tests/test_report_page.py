@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import xml.etree.ElementTree
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO, StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -18,16 +20,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 import fusiform
 from fusiform import open_store
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.layer import Layer
+from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.excerpts import MOST_LAYERS
 
-from . import made
-from .test_report import contrast_ratio
+from . import flat, made
+from .test_report import contrast_ratio, data_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -136,24 +141,192 @@ def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterat
     context.close()
 
 
-@pytest.mark.parametrize(("order", "scale"), [("ab", "shared"), ("ba", "own")])
-def test_panels_share_a_scale_unless_the_first_would_be_flat(
-    order: str, scale: str, browser: Any, tmp_path: Path
-) -> None:
-    def few(layer: Layer) -> list[list[np.ndarray]]:
-        drawn = made.samples(layer)
-        for group in (group for groups in drawn for group in groups):
-            group[:, 6:] = 0.5  # dead
-        return drawn
+def few(layer: Layer) -> list[list[np.ndarray]]:
+    """Responses of a layer where all units but six are dead."""
+    drawn = made.samples(layer)
+    for group in (group for groups in drawn for group in groups):
+        group[:, 6:] = 0.5
+    return drawn
 
-    made.fill(tmp_path / "a.zarr", made.LAYERS[:1])
-    made.fill(tmp_path / "b.zarr", made.LAYERS[:1], few)
-    stores = [tmp_path / f"{name}.zarr" for name in order]
-    fusiform.report(stores, tmp_path / "page.html", resamples=20)
+
+@pytest.fixture(scope="module")
+def controlled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of an untrained network with few selective units, beside one with many."""
+    folder = tmp_path_factory.mktemp("controlled")
+    layers = (made.LAYERS[0], replace(made.LAYERS[0], name="layer1.1"), made.LAYERS[2])
+    made.fill(folder / "a.zarr", layers, few)
+    made.annotate(folder / "a.zarr", weights="untrained, seed 0")
+    made.fill(folder / "b.zarr", layers)
+    output = folder / "page.html"
+    fusiform.report([folder / "a.zarr", folder / "b.zarr"], output, resamples=20)
+    return output
+
+
+@pytest.fixture
+def control(browser: Any, controlled: Path) -> Iterator[Opened]:
     context = browser.new_context()
-    page = Opened(context, tmp_path / "page.html").page
-    chosen = page.locator("#share label.choice:has(> span:text-is('Scale')) select")
-    assert chosen.input_value() == scale
+    one = Opened(context, controlled)
+    yield one
+    assert one.wrong == []
+    context.close()
+
+
+def test_networks_have_one_scale_unless_another_is_chosen_and_then_said(control: Opened) -> None:
+    shared = control.words("share")
+    assert "own scale" not in shared
+    ticks = re.findall(r"[0-9.]+\u00a0%", shared)
+    assert ticks[: len(ticks) // 2] == ticks[len(ticks) // 2 :]
+    control.choose("#share", "Scale", "own")
+    assert "Each panel has its own scale." in control.words("share")
+    ticks = re.findall(r"[0-9.]+\u00a0%", control.words("share"))
+    assert ticks[: len(ticks) // 2] != ticks[len(ticks) // 2 :]
+
+
+def test_maps_have_one_scale_unless_another_is_chosen_and_then_said(control: Opened) -> None:
+    def colours() -> int:
+        return control.page.locator("#maps .plot svg path").evaluate_all(
+            "(all) => new Set(all.map((one) => one.getAttribute('fill'))).size"
+        )
+
+    words = control.words("maps")
+    largest = max(float(one) for one in re.findall(r"max ([0-9.]+)", words))
+    assert words.endswith(f"0 {largest}\u00a0%")
+    assert "own scale" not in words
+    before = colours()
+    control.choose("#maps", "Scale", "own")
+    assert "each map has its own scale" in control.words("maps")
+    assert control.words("maps").endswith("the map's own max")
+    assert colours() != before
+
+
+def test_maps_of_each_network_begin_a_row(browser: Any, controlled: Path, tmp_path: Path) -> None:
+    """Of three maps, a phone shows two in a row: one stands alone."""
+    stores = [controlled.parent / f"{name}.zarr" for name in "ab"]
+    asked = ["faces", "bodies", "scenes"]
+    fusiform.report(stores, tmp_path / "a.html", contrasts=asked, resamples=5)
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = Opened(context, tmp_path / "a.html").page
+    place = {
+        title: page.locator(f"#maps .plot svg text:text-is('{title}')").bounding_box()
+        for title in ("faces, A", "scenes, A", "faces, B", "bodies, B")
+    }
+    assert place["faces, A"]["x"] == place["scenes, A"]["x"] == place["faces, B"]["x"]
+    assert place["scenes, A"]["y"] < place["faces, B"]["y"] == place["bodies, B"]["y"]
+    context.close()
+
+
+def test_an_untrained_network_is_marked_in_every_figure(control: Opened) -> None:
+    for name in FIGURES:
+        assert "A: a (untrained)" in control.words(name)
+    assert control.words("maps").count(" untrained, max ") == len(made.CATEGORIES)
+    assert "A: a (untrained)" in control.page.locator("#scanned").text_content()
+    assert "untrained made-up" in control.page.title()
+
+
+def test_a_single_untrained_network_is_marked_in_its_figures(
+    browser: Any, controlled: Path, tmp_path: Path
+) -> None:
+    fusiform.report([controlled.parent / "a.zarr"], tmp_path / "a.html", resamples=20)
+    context = browser.new_context()
+    one = Opened(context, tmp_path / "a.html")
+    for name in FIGURES:
+        assert "untrained" in one.words(name)
+    context.close()
+
+
+def test_layers_with_positions_and_without_are_not_joined(control: Opened) -> None:
+    """Of three layers, two have positions: a line has two points."""
+    for name in ("share", "spread"):
+        assert "Not joined: layers without positions (head)." in control.words(name)
+        lines = control.page.locator(f"#{name} .plot svg path[stroke-linejoin]").evaluate_all(
+            "(all) => all.map((one) => one.getAttribute('d').split(/[ML]/).length - 1)"
+        )
+        assert max(lines) == 2
+
+
+def test_means_of_few_units_are_in_the_numbers_only(control: Opened, controlled: Path) -> None:
+    rows = [
+        units
+        for store in data_of(controlled.read_text(encoding="utf-8"))["stores"]
+        for table in [store["tables"]["specificity"]]
+        for units, measure in zip(table["units"], table["measure"], strict=True)
+        if measure == "csi"
+    ]
+    shown = sum(units >= 10 for units in rows)
+    assert 0 < shown < len(rows)
+    markers = control.page.locator("#specificity .plot svg path[transform]").count()
+    assert markers == shown + len(made.CATEGORIES)  # and the legend
+    numbers = re.findall(r"n = ([0-9]+)", control.words("distribution"))
+    histograms = control.page.locator("#distribution .plot svg path[fill-opacity]").count()
+    assert 0 < histograms == sum(int(number) >= 10 for number in numbers) < len(numbers)
+    control.page.locator("#specificity summary").click()
+    assert control.page.locator("#specificity tbody tr").count() == len(rows)
+
+
+def test_an_overlap_that_is_none_by_construction_says_so(control: Opened) -> None:
+    assert "by construction" not in control.words("overlap")
+    for measure in ("jaccard", "ratio"):
+        control.choose("#overlap", "Measure", measure)
+        words = control.words("overlap")
+        assert "none by construction" in words
+        assert "test “rest”" in words
+        assert re.findall(r"[0-9]\.[0-9]{2}", words) == ["0.00", "1.00"]  # the scale
+
+
+def test_an_overlap_that_can_be_asked_has_numbers(
+    browser: Any, made_path: Path, tmp_path: Path
+) -> None:
+    rest = Criterion("rest", "t > 0")
+    fusiform.report([made_path], tmp_path / "a.html", criterion=rest, resamples=5)
+    context = browser.new_context()
+    one = Opened(context, tmp_path / "a.html")
+    one.choose("#overlap", "Measure", "jaccard")
+    words = one.words("overlap")
+    assert "by construction" not in words
+    assert len(re.findall(r"0\.[0-9]{2}", words)) >= 12
+    context.close()
+
+
+def test_driving_stimuli_say_how_their_units_were_chosen(
+    browser: Any, draw_stimuli: Callable[..., Path], tmp_path: Path
+) -> None:
+    draw_stimuli(tmp_path / "stimuli", each=8)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
+    own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
+    store, recording = tmp_path / "a.zarr", tmp_path / "a.responses.zarr"
+    flat.scan(network, tmp_path / "stimuli", store, **own)
+    flat.record(network, tmp_path / "stimuli", recording, store=store, top=5, device="cpu")
+    fusiform.report([store], tmp_path / "a.html", recordings=[recording], resamples=5)
+    context = browser.new_context()
+    one = Opened(context, tmp_path / "a.html")
+    units = one.page.locator("#best .unit h4").all_text_contents()
+    assert len(units) == 6
+    assert all(re.search(r"AUC (0\.[0-9]{3}|1\.000|> 0\.999) held out$", text) for text in units)
+    said = one.page.locator("#best").text_content()
+    assert "on the first fold, one per channel" in said
+    assert "selected on all stimuli, these included" in said
+    assert one.wrong == []
+    context.close()
+
+
+def test_almost_one_is_not_shown_as_one(browser: Any, controlled: Path, tmp_path: Path) -> None:
+    text = controlled.read_text(encoding="utf-8")
+    data = data_of(text)
+    for store in data["stores"]:
+        store["consistency"]["spearman"] = [[1, 0.9997, 0.9]] * 3
+        store["tables"]["confusion"]["share"] = [0.9997] * len(
+            store["tables"]["confusion"]["share"]
+        )
+    head, _, rest = text.partition('id="findings">')
+    changed = f'{head}id="findings">{json_block(data)}</script>{rest.partition("</script>")[2]}'
+    (tmp_path / "a.html").write_text(changed, encoding="utf-8")
+    context = browser.new_context()
+    one = Opened(context, tmp_path / "a.html")
+    assert one.words("consistency").count("> 0.99") == 6
+    assert one.words("consistency").count("1.00") == 6
+    assert "> 99.9\u00a0%" in one.words("overlap")
+    assert "from 4 categories" in one.words("consistency")
     context.close()
 
 

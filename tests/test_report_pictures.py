@@ -23,6 +23,7 @@ from fusiform import UserError, open_recording
 from fusiform.cli import main
 from fusiform.engine.querying.info import facts, info_of
 from fusiform.engine.reporting import pictures
+from fusiform.engine.responses.discrimination import discriminate
 
 from . import flat, made
 from .test_report import data_of
@@ -56,30 +57,64 @@ def report(folder: Path, output: Path, **asked: Any) -> dict[str, Any]:
 def test_the_strongest_units_are_shown_with_the_pictures_that_drive_them(
     scanned: Path, tmp_path: Path
 ) -> None:
+    """The first fold chooses them; their AUC and pictures are of the other fold."""
     data = report(scanned, tmp_path / "a.html")
     best, stimuli = data["stores"][0]["tables"]["best"], data["stimuli"]
     recording = open_recording(scanned / "a.responses.zarr")
     assert len(best["auc"]) == 2 * len(CATEGORIES)
-    named = (best[name] for name in ("place", "lowest", "most", "least"))
-    for place, lowest, most, least in zip(*named, strict=True):
-        along = [int(number) for number in re.findall("[0-9]+", place)]
+    held_out = recording.fold_of == 1
+    named = (best[name] for name in ("contrast", "place", "auc", "lowest", "most", "least"))
+    places: dict[int, list[tuple[int, ...]]] = {}
+    for contrast, place, auc, lowest, most, least in zip(*named, strict=True):
+        along = tuple(int(number) for number in re.findall("[0-9]+", place))
+        places.setdefault(contrast, []).append(along)
         (layer,) = recording.layers
         responses = recording.unit("1", int(np.ravel_multi_index(along, layer.shape)))
-        assert lowest == np.count_nonzero(responses == responses.min())
-        for listed, expected in ((most, -np.sort(-responses)), (least, np.sort(responses))):
+        own = responses[held_out]
+        assert lowest == np.count_nonzero(own == own.min())
+        is_target = recording.labels[held_out] == contrast
+        a, b = own[is_target, np.newaxis], own[~is_target]
+        assert auc == pytest.approx((np.mean(a > b) + np.mean(a == b) / 2), rel=1e-3)
+        for listed, expected in ((most, -np.sort(-own)), (least, np.sort(own))):
             shown = [one["response"] for one in listed]
             assert shown == pytest.approx(expected[: len(shown)].tolist(), rel=1e-3, abs=1e-6)
             for one in listed:
                 said = stimuli[one["stimulus"]]
                 row = recording.stimulus_column("stimulus_path").tolist().index(said["name"])
                 assert responses[row] == pytest.approx(one["response"], rel=1e-3, abs=1e-6)
+                assert held_out[row]
                 assert said["name"].startswith(said["category"])
+    for one in discriminate(recording):
+        first, second = places[CATEGORIES.index(one.contrast)]
+        assert first[0] != second[0]
+        chosen = np.unravel_index(one.units[np.nanargmax(one.auc_fold[0])], layer.shape)
+        assert first == chosen
+    assert set(best["held_out"]) == set(best["selected"]) == {True}
     for said in stimuli:
         head, content = said["image"].split(",")
         assert head == "data:image/jpeg;base64"
         picture = np.asarray(Image.open(BytesIO(b64decode(content))).convert("L"), float)
         own = Image.open(scanned / "stimuli" / said["name"]).convert("L").resize((112, 112))
         assert np.abs(picture - np.asarray(own, float)).mean() < 8
+
+
+def test_units_of_one_fold_are_measured_on_the_stimuli_that_choose_them(
+    scanned: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
+    own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
+    stimuli = scanned / "stimuli"
+    flat.scan(network, stimuli, tmp_path / "a.zarr", folds=1, **own)
+    flat.record(
+        network, stimuli, tmp_path / "a.responses.zarr", store=tmp_path / "a.zarr", random=20,
+        device="cpu",
+    )  # fmt: skip
+    best = report(tmp_path, tmp_path / "a.html")["stores"][0]["tables"]["best"]
+    assert set(best["held_out"]) == set(best["selected"]) == {False}
+    recording = open_recording(tmp_path / "a.responses.zarr")
+    largest = [np.nanmax(one.auc) for one in discriminate(recording)]
+    assert best["auc"][::2] == pytest.approx(largest, rel=1e-3)
 
 
 def test_pictures_are_shown_of_recorded_units_only(scanned: Path, tmp_path: Path) -> None:

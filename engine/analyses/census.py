@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
-from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.contrast import Contrast, parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
+from ..contrasts.language.exclusion import are_opposed, exceeds_each
 from ..contrasts.select import select_slabs
 from ..layer import Layer
 from ..store.store_reader import StoreReader
@@ -37,6 +40,7 @@ class Census:
         units selected on one fold and measured on the others; empty for one fold
     response : moments of the responses of all living units to all stimuli
     both : units selective for two contrasts ``[contrast, contrast]``
+    exclusive : pairs of contrasts ``[contrast, contrast]`` that no unit can be selective for
     confusion : living units by preferred category on one fold and on a later one ``[category,
         category]``, over all pairs of folds; units with ties are left out. None for one fold
     means : category means of living units, on all stimuli
@@ -58,6 +62,7 @@ class Census:
     others: HeldOut
     response: Moments
     both: Counts
+    exclusive: NDArray[np.bool_]
     confusion: Counts | None
     means: CategoryMeans
     fold_means: tuple[CategoryMeans, ...]
@@ -104,6 +109,7 @@ def take_census(
     """
     parsed = parse_contrasts(contrasts, store.categories)
     named = store.layers_named(layers)
+    apart = _exclusive(criterion, parsed if "both" in parts else [])
     for layer, slabs in select_slabs(store, criterion, parsed, named):
         counter = LayerCounter(store, layer, criterion, parsed, parts)
         for (slab, flat), chosen in zip(store.slabs(layer), slabs, strict=True):
@@ -113,5 +119,15 @@ def take_census(
             categories=tuple(store.categories),
             folds=store.folds,
             contrasts=tuple(contrast.text for contrast in parsed),
+            exclusive=apart,
             **counter.counted(),
         )
+
+
+def _exclusive(criterion: Criterion, contrasts: Sequence[Contrast]) -> NDArray[np.bool_]:
+    """Pairs ``[contrast, contrast]`` of :mod:`..contrasts.language.exclusion`."""
+    found = np.zeros((len(contrasts), len(contrasts)), bool)
+    if exceeds_each(criterion):
+        for i, j in combinations(range(len(contrasts)), 2):
+            found[i, j] = found[j, i] = are_opposed(contrasts[i], contrasts[j])
+    return found

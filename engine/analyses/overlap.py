@@ -15,7 +15,8 @@ class Overlap:
 
     ``both`` and ``either`` count units; ``jaccard`` is their ratio, None if no unit is selective
     for either. ``expected`` is the expectation of ``both`` under independence among living units;
-    None if there are none.
+    None if there are none. ``exclusive``: no unit can be selective for both, see
+    :mod:`..contrasts.language.exclusion`.
     """
 
     layer: str
@@ -25,6 +26,7 @@ class Overlap:
     either: int
     jaccard: float | None
     expected: float | None
+    exclusive: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def overlap(censuses: Iterable[Census]) -> list[Overlap]:
                     either=either,
                     jaccard=both / either if either else None,
                     expected=selective[i] * selective[j] / census.living if census.living else None,
+                    exclusive=bool(census.exclusive[i, j]),
                 )
             )
     return rows

@@ -102,10 +102,10 @@ _COLUMNS: dict[str, _Columns] = {
     },
     "overlap": {
         "other": lambda row: row.other,
-        "both": lambda row: row.both,
-        "if independent": lambda row: row.expected,
+        "both": lambda row: None if row.exclusive else row.both,
+        "if independent": lambda row: None if row.exclusive else row.expected,
         "either": lambda row: row.either,
-        "Jaccard": lambda row: row.jaccard,
+        "Jaccard": lambda row: None if row.exclusive else row.jaccard,
     },
     "agreement": {
         "other criterion": lambda row: row.other,

@@ -7,6 +7,7 @@ rounded to meaningful digits, and a missing number is None.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +19,16 @@ import numpy as np
 from ..analyses.analyse import Analysis
 from ..analyses.localisation import Localisation
 from ..analyses.shares import Share
-from ..analyses.specificity import BINS
+from ..analyses.specificity import BINS, Specificity
 from ..analyses.spread import Spread
+from ..registry import UNTRAINED
 from ..values import in_json
-from .excerpts import first_layer, peaks_of
+from .excerpts import first_layer, peaks_of, placeless
 from .palette import THEMES, of_category
 from .thresholds import GRIDS, ThresholdCounts
 
+# Words of a store's name that say it is a control.
+_CONTROL = re.compile(r"(?<![a-z])(untrained|random|control)(?![a-z])", re.IGNORECASE)
 # Intervals from a thousand draws have no more significant digits.
 _DIGITS = 4
 # Larger maps are averaged over blocks, and so are those of more cells together.
@@ -57,8 +61,18 @@ class Reported:
 
     @property
     def label(self) -> str:
-        """Letter and short name of the store."""
-        return f"{self.letter}: {self.short}" if self.letter else self.short
+        """Letter and short name of the store, and whether it is a control."""
+        name = f"{self.letter}: {self.short}" if self.letter else self.short
+        known = not self.control or self.control in self.short.lower()
+        return name if known else f"{name} ({self.control})"
+
+    @property
+    def control(self) -> str:
+        """``untrained`` if the weights are, else the word of its name for a control, or none."""
+        if str(self.analysis.provenance["weights"]).startswith(UNTRAINED):
+            return "untrained"
+        named = _CONTROL.search(self.short)
+        return named[1].lower() if named else ""
 
     @property
     def short(self) -> str:
@@ -66,20 +80,27 @@ class Reported:
         return self.name.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zip").removesuffix(".zarr")
 
     @cached_property
-    def peaks(self) -> dict[str, Share]:
-        """The layer with the largest share of selective units, by contrast."""
+    def placeless(self) -> tuple[str, ...]:
+        """See :func:`.excerpts.placeless`."""
+        return placeless(self.analysis)
+
+    @cached_property
+    def _peaks(self) -> dict[tuple[str, bool], Share]:
         return peaks_of(self.analysis)
 
-    @property
-    def peak(self) -> Share:
-        """The largest share of any contrast and layer."""
-        return max(self.peaks.values(), key=lambda row: row.share)
+    def peaks(self, placeless: bool = False) -> dict[str, Share]:
+        """The layer with the largest share of selective units, by contrast."""
+        return {name: row for (name, own), row in self._peaks.items() if own == placeless}
 
-    def csi(self, layer: str, contrast: str) -> float | None:
-        """Mean held-out CSI of selective units."""
+    def peak(self, placeless: bool = False) -> Share | None:
+        """The largest share of any contrast and layer; None without such layers."""
+        return max(self.peaks(placeless).values(), key=lambda row: row.share, default=None)
+
+    def csi(self, layer: str, contrast: str) -> Specificity | None:
+        """Held-out CSI of units selected on one fold; None if there was no other."""
         for row in self.analysis.specificity:
             if (row.layer, row.contrast, row.measure) == (layer, contrast, "csi"):
-                return row.mean
+                return row if self.analysis.folds > 1 else None
         return None
 
 
@@ -141,9 +162,13 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "layer", "contrast", "units",
         *(f"{side}{end}" for side in ("preferred", "others") for end in ("", "_low", "_high")),
     ),
-    "overlap": ("layer", "contrast", "other", "both", "either", "jaccard", "expected"),
+    "overlap": (
+        "layer", "contrast", "other", "both", "either", "jaccard", "expected", "exclusive",
+    ),
     "confusion": ("layer", "category", "other", "units", "share"),
-    "best": ("layer", "contrast", "place", "auc", "lowest", "most", "least"),
+    "best": (
+        "layer", "contrast", "place", "auc", "held_out", "selected", "lowest", "most", "least",
+    ),
 }  # fmt: skip
 
 
@@ -154,7 +179,10 @@ def _store(one: Reported, contrasts: Sequence[str]) -> dict[str, Any]:
         "name": one.name,
         "model": one.model,
         "label": one.label,
+        "control": one.control,
+        "categories": len(found.categories),
         "layers": list(found.layers),
+        "placeless": [found.layers.index(name) for name in one.placeless],
         "detailed": [found.layers.index(name) for name in one.detailed],
         "tables": _tables(one, contrasts),
         "thresholds": {name: _threshold_counts(rows, found.contrasts, contrasts)
@@ -270,6 +298,8 @@ def rounded(value: Any) -> Any:
         if not math.isfinite(value):
             return in_json(value)
         short = float(f"{value:.{_DIGITS}g}")
+        if abs(value) < 1 == abs(short):
+            short = math.copysign(1 - 10**-_DIGITS, value)  # almost 1 is not 1
         return int(short) if short.is_integer() and abs(short) < 2**53 else short
     if isinstance(value, list | tuple):
         return [rounded(one) for one in value]

@@ -115,7 +115,8 @@ def _held_out(folds: int) -> str:
             "strength are empty."
         )
     return (
-        f"Stimuli were divided into {folds} folds within each category. Units were selected by the "
-        "criterion on one fold, and their CSI, d' and activation strength measured on all other "
-        "folds; a unit counts once for every fold that selects it."
+        f"Stimuli were divided into {folds} folds within each category. Shares, spread, maps and "
+        "overlap count units selected on all stimuli. For CSI, d' and activation strength, units "
+        "were selected on one fold and measured on all other folds; a unit counts once for every "
+        "fold that selects it."
     )

@@ -170,7 +170,7 @@ def _with_best(
     pictures = pictures_of(shown, recordings, stimuli, note)
     rows: list[list[Mapping[str, Any]]] = [[] for _ in reported]
     for number, (place, own) in enumerate(zip(places, units, strict=True)):
-        rows[place] += rows_of(number, own, shown)
+        rows[place] += rows_of(number, recordings[number], own, shown)
     return (
         [replace(one, best=tuple(own)) for one, own in zip(reported, rows, strict=True)],
         [described(one, picture) for one, picture in zip(shown, pictures, strict=True)],

@@ -80,7 +80,7 @@ def driven(
         pool = np.arange(len(one.units)) if one.chosen is None else np.flatnonzero(one.chosen)
         pool = pool[~np.isnan(one.auc[pool])]
         best = pool[np.argsort(-one.auc[pool], kind="stable")[:units]]
-        found += [_driven(recording, one, int(column), images) for column in best]
+        found += [driven_unit(recording, one, int(column), images) for column in best]
     return found
 
 
@@ -101,11 +101,19 @@ def contrasts_of(recording: Recording) -> list[str] | None:
     return found or None
 
 
-def _driven(recording: Recording, one: Discrimination, column: int, images: int) -> Driven:
+def driven_unit(
+    recording: Recording,
+    one: Discrimination,
+    column: int,
+    images: int,
+    folds: Sequence[int] | None = None,
+) -> Driven:
+    """The unit in a ``column``, with the images of some folds, by default all, that drive it."""
     layer, unit = recording.layer(one.layer), int(one.units[column])
     response = recording.unit(layer.name, unit)
-    strongest = most(recording, layer.name, unit, one.n_target)
-    target = set(_target(recording, one.contrast).tolist())
+    weakest = least(recording, layer.name, unit, len(response), folds)
+    target = set(_target(recording, one.contrast).tolist()) & set(weakest.tolist())
+    strongest = most(recording, layer.name, unit, len(target), folds)
     paths = recording.stimulus_column("stimulus_path")
     labels = recording.labels
 
@@ -124,9 +132,9 @@ def _driven(recording: Recording, one: Discrimination, column: int, images: int)
         float(one.auc[column]),
         tuple(float(value) for value in one.auc_fold[:, column]),
         float(np.mean([row in target for row in strongest.tolist()])),
-        int(np.count_nonzero(response == np.nanmin(response))),
+        int(np.count_nonzero(response[weakest] == response[weakest[0]])),
         shown(strongest[:images].tolist()),
-        shown(least(recording, layer.name, unit, images).tolist()),
+        shown(weakest[:images].tolist()),
     )
 
 

@@ -128,23 +128,33 @@ def open_recording(path: Path | str) -> Recording:
     return found
 
 
-def most(recording: Recording, layer: str, unit: int, n: int) -> NDArray[np.int64]:
+def most(
+    recording: Recording, layer: str, unit: int, n: int, folds: Sequence[int] | None = None
+) -> NDArray[np.int64]:
     """Rows of the ``n`` stimuli that drive a unit most, the strongest first.
 
-    ``unit`` is its index in the flattened layer. Ties keep their order; NaN is ignored.
+    ``unit`` is its index in the flattened layer, ``folds`` those of the stimuli, by default all.
+    Ties keep their order; NaN is ignored.
 
     Raises
     ------
     UserError : the unit was not recorded
     """
-    return _ranked(-recording.unit(layer, unit))[:n]
+    return _ranked(recording, -recording.unit(layer, unit), folds)[:n]
 
 
-def least(recording: Recording, layer: str, unit: int, n: int) -> NDArray[np.int64]:
+def least(
+    recording: Recording, layer: str, unit: int, n: int, folds: Sequence[int] | None = None
+) -> NDArray[np.int64]:
     """Rows of the ``n`` stimuli that drive a unit least, the weakest first; see :func:`most`."""
-    return _ranked(recording.unit(layer, unit))[:n]
+    return _ranked(recording, recording.unit(layer, unit), folds)[:n]
 
 
-def _ranked(keys: NDArray[Any]) -> NDArray[np.int64]:
+def _ranked(
+    recording: Recording, keys: NDArray[Any], folds: Sequence[int] | None
+) -> NDArray[np.int64]:
     order = np.argsort(keys, kind="stable")
-    return np.asarray(order[~np.isnan(keys[order])])
+    kept = ~np.isnan(keys[order])
+    if folds is not None:
+        kept &= np.isin(recording.fold_of[order], folds)
+    return np.asarray(order[kept])

@@ -1,6 +1,6 @@
 // Figures of one layer (distributions, maps, overlap), and the matrix of layers by layers.
 
-const titleAt = (store) => (several ? `${nameOf(store)}: ${layerOf(store)}` : layerOf(store));
+const titleAt = (store) => (nameIf(store) ? `${nameOf(store)}: ${layerOf(store)}` : layerOf(store));
 const rowAt = (store, table, k, more) => rowsOf(store, table, k, more).find((row) => row.layer === layerOf(store));
 
 function distributionFigure(redraw) {
@@ -12,7 +12,7 @@ function distributionFigure(redraw) {
     const name = measureNames[state.measure];
     if (!row?.units) return { ...styleOf(k, theme), edges, counts: [], quantiles: [], units: 0, text: `${contrasts[k].name}: none` };
     const middle = row.quantiles?.[2];
-    return { ...styleOf(k, theme), edges, counts: row.histogram, quantiles: row.quantiles ?? [], mean: row.mean, units: row.units,
+    return { ...styleOf(k, theme), edges, counts: row.units < FEW ? [] : row.histogram, quantiles: row.quantiles ?? [], mean: row.mean, units: row.units,
       text: joined(`${titleAt(store)}, ${contrasts[k].name}: median ${name} ${decimal(middle)}`,
         row.quantiles && `middle half ${decimal(row.quantiles[1])} to ${decimal(row.quantiles[3])}`, `mean ${decimal(row.mean)}`, `${count(row.units)} units`) };
   };
@@ -28,7 +28,7 @@ function distributionFigure(redraw) {
       return tableOf(["units", "mean", "low", "high", "q5", "q25", "q50", "q75", "q95", ...bins], spelled);
     },
     picture: (width, theme) => drawRidges({
-      label: `${LONG[state.measure]}, of selective units on held-out stimuli`,
+      label: `${LONG[state.measure]}, ${HELD_OUT}`,
       xLabel: measureNames[state.measure],
       domain: [findings.edges[state.measure][0], findings.edges[state.measure].at(-1)],
       panels: stores.map((store) => ({ title: titleAt(store), ridges: shownContrasts().map((k) => ridge(store, k, theme)) })),
@@ -36,38 +36,46 @@ function distributionFigure(redraw) {
   };
 }
 
-function mapsFigure() {
+function mapsFigure(redraw) {
+  const state = { axes: "shared" };
   const panel = (store, k, theme) => {
     const row = rowAt(store, "localisation", k);
     const style = styleOf(k, theme);
-    const title = several ? `${contrasts[k].name}, ${store.letter}` : contrasts[k].name;
-    if (!row?.map) return { title, colour: style.colour, values: [[null]], texts: [[`${title}: the layer has no positions`]], note: "no positions" };
+    const title = joined(contrasts[k].name, several && store.letter);
+    if (!row?.map) return { title, colour: style.colour, values: [[null]], texts: [[`${title}: the layer has no positions`]], note: joined(store.control, "no positions") };
     const texts = row.map.map((cells, y) => cells.map((share, x) => `${contrasts[k].name}, ${titleAt(store)}, y ${y}, x ${x}: ${percent(share)} of units`));
     const most = Math.max(...row.map.flat());
     return { title, colour: style.colour, values: row.map, texts, ramp: [theme.ground, style.colour],
-      note: !most ? "none selective" : row.places < 2 ? `one position: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`, row.moran_i != null && probability(row.p)) };
+      note: joined(store.control, !most ? "none selective" : row.places < 2 ? `one position: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`)) };
   };
   const rows = (store, k) => [rowAt(store, "localisation", k)].filter(Boolean);
   return {
     title: "Maps of selective units", name: "maps",
+    controls: [choice("Scale", SCALES, state.axes, (value) => { state.axes = value; redraw(); })],
     table: () => {
       const flat = (store, k) => rows(store, k).flatMap((row) => (row.map ?? []).flatMap((cells, y) => cells.map((share, x) => ({ ...row, y, x, share }))));
       return tableOf(["entropy", "moran_i", "expected", "p", "y", "x", "share"], flat);
     },
-    picture: (width, theme) => drawMatrices({
-      label: `Share of selective units at each position of the layer: ${stores.map(titleAt).join("; ")}`,
-      panels: stores.flatMap((store) => shownContrasts().map((k) => panel(store, k, theme))),
-      columns: Math.max(shownContrasts().length, 2), least: 108, side: 200, format: percent,
-      scale: { low: "0", high: "the panel's largest share (max)", ramp: [theme.ground, theme.muted] },
-    }, width, theme),
+    picture: (width, theme) => {
+      const panels = stores.flatMap((store) => shownContrasts().map((k) => panel(store, k, theme)));
+      const most = Math.max(0, ...panels.flatMap((one) => one.values.flat()));
+      const own = state.axes === "own";
+      return drawMatrices({
+        label: `Share of units selective on all stimuli at each position of the layer${own ? "; each map has its own scale" : ""}: ${stores.map(titleAt).join("; ")}`,
+        panels, group: shownContrasts().length, columns: Math.max(shownContrasts().length, 2), least: 108, side: 200, format: percent, domain: own ? null : [0, most || 1],
+        scale: { low: "0", high: own ? "the map's own max" : percent(most), ramp: [theme.ground, theme.muted] },
+      }, width, theme);
+    },
   };
 }
 
 const OVERLAP = {
-  jaccard: "units selective for both over units selective for either (Jaccard)",
-  ratio: "units selective for both over the number expected by independence",
+  jaccard: "units selective for both over units selective for either (Jaccard), on all stimuli",
+  ratio: "units selective for both over the number expected by independence, on all stimuli",
   confusion: "preferred category on one fold (rows) and on the other (columns)",
 };
+
+const EXCLUDED = ". Grey: none by construction, for no unit responds more to each of two categories than to the other. With the baseline pooled (test “rest”) a unit can be selective for both.";
 
 function overlapFigure(redraw) {
   const state = { measure: stores.some((store) => store.rows.confusion.length) ? "confusion" : "jaccard" };
@@ -79,14 +87,15 @@ function overlapFigure(redraw) {
       return cells;
     }
     for (const row of store.rows.overlap) {
-      if (row.layer !== layer) continue;
+      if (row.layer !== layer || row.exclusive) continue;
       const value = state.measure === "jaccard" ? row.jaccard : row.expected ? row.both / row.expected : null;
       cells[row.contrast][row.other] = value;
       cells[row.other][row.contrast] = value;
     }
     return cells;
   };
-  const format = (value) => (state.measure === "confusion" ? percent(value) : decimal(value));
+  const format = { confusion: percent, jaccard: bounded, ratio: decimal };
+  const isExcluded = () => state.measure !== "confusion" && stores.some((store) => store.rows.overlap.some((row) => row.exclusive));
   const names = contrasts.map((one) => one.name);
   const available = Object.fromEntries(Object.entries({ jaccard: "Jaccard", ratio: "observed over expected", confusion: "preferred category, fold by fold" })
     .filter(([name]) => name !== "confusion" || stores.some((store) => store.rows.confusion.length)));
@@ -102,10 +111,10 @@ function overlapFigure(redraw) {
       const all = stores.map(values);
       const top = state.measure === "ratio" ? Math.max(1, ...all.flat(2).filter((value) => value != null)) : 1;
       return drawMatrices({
-        label: `Overlap: ${OVERLAP[state.measure]}`, domain: [0, top], format, side: 300,
-        scale: { low: format(0), high: format(top) },
+        label: `Overlap: ${OVERLAP[state.measure]}${isExcluded() ? EXCLUDED : ""}`, domain: [0, top], format: format[state.measure], side: 300,
+        scale: { low: format[state.measure](0), high: format[state.measure](top) },
         panels: stores.map((store, s) => ({ title: titleAt(store), rows: names, columns: names, values: all[s],
-          texts: all[s].map((cells, i) => cells.map((value, j) => `${titleAt(store)}, ${names[i]} and ${names[j]}: ${format(value)}`)) })),
+          texts: all[s].map((cells, i) => cells.map((value, j) => `${titleAt(store)}, ${names[i]} and ${names[j]}: ${format[state.measure](value)}`)) })),
       }, width, theme);
     },
   };
@@ -132,12 +141,13 @@ function consistencyFigure(redraw) {
       const all = shown().flatMap((store) => store.consistency[state.measure].flat()).filter((value) => value != null);
       const low = all.some((value) => value < -0.005) ? -1 : 0;
       const ramp = low ? theme.diverging : theme.ramp;
+      const numbers = [...new Set(shown().map((store) => store.categories))];
       return drawMatrices({
-        label: `Consistency between layers: ${CONSISTENCY[state.measure]}`, domain: [low, 1], format: decimal, side: 420,
+        label: `Consistency between layers: ${CONSISTENCY[state.measure]}, from ${numbers.join(" or ")} categories`, domain: [low, 1], format: bounded, side: 420,
         scale: { low: String(low), high: "1", ramp },
         panels: shown().map((store) => ({
           title: nameOf(store), ramp, rows: store.detailed, columns: store.detailed, values: store.consistency[state.measure],
-          texts: store.consistency[state.measure].map((cells, i) => cells.map((value, j) => `${joined(several && nameOf(store), `${store.detailed[i]} and ${store.detailed[j]}`)}: ${decimal(value)}`)),
+          texts: store.consistency[state.measure].map((cells, i) => cells.map((value, j) => `${joined(nameIf(store), `${store.detailed[i]} and ${store.detailed[j]}`)}: ${bounded(value)}`)),
         })),
       }, width, theme);
     },

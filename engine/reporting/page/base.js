@@ -26,12 +26,19 @@ function draw(tag, attributes = {}, ...children) {
 
 const MISSING = "–";
 
-/** For text: "6.1 %", "0.042 %". */
+/** For text: "6.1 %", "0.042 %"; never 100 % for less. */
 function percent(value) {
   if (value == null) return MISSING;
   const size = Math.abs(100 * value);
   const digits = size === 0 ? 0 : size < 0.1 ? 3 : size < 1 ? 2 : 1;
-  return `${(100 * value).toFixed(digits)}\u00a0%`;
+  const text = (100 * value).toFixed(digits);
+  return `${size < 100 && text === "100.0" ? "> 99.9" : text}\u00a0%`;
+}
+
+/** A measure of at most 1; never 1 for less. */
+function bounded(value, digits = 2) {
+  if (value == null) return MISSING;
+  return value < 1 && Number(value.toFixed(digits)) === 1 ? `> ${(1 - 10 ** -digits).toFixed(digits)}` : value.toFixed(digits);
 }
 
 /** For axes: no more digits than needed. */

@@ -14,20 +14,24 @@ function bestFigure() {
   return {
     title: "Stimuli that drive the strongest units", name: "best-stimuli",
     table: () => ({
-      columns: [...(several ? ["store"] : []), "layer", "contrast", "unit", "auc", "drives", "rank", "stimulus", "category", "response"],
+      columns: [...(several ? ["store"] : []), "layer", "contrast", "unit", "auc", "held_out", "drives", "rank", "stimulus", "category", "response"],
       rows: shown().flatMap(({ store, k, row }) => ["most", "least"].flatMap((drives) => row[drives].map(({ stimulus, response }, rank) => [
-        ...(several ? [store.label] : []), row.layer, contrasts[k].name, row.place, row.auc, drives, rank + 1,
+        ...(several ? [store.label] : []), row.layer, contrasts[k].name, row.place, row.auc, row.held_out, drives, rank + 1,
         findings.stimuli[stimulus].name, findings.stimuli[stimulus].category, response]))),
     }),
     content: () => {
       const units = shown();
       if (!units.length) return el("p", { class: "note" }, "No unit was recorded for this category in this layer: choose another.");
-      return el("div", { class: "units" }, ...units.map(({ store, k, row }) => {
+      const notes = [
+        units.some(({ row }) => !row.held_out) && "One fold: AUC is of the stimuli that the units were chosen on.",
+        units.some(({ row }) => row.selected) && "Only units that the criterion selected on all stimuli, these included, were recorded: their AUC is too high.",
+      ].filter(Boolean).map((text) => el("p", { class: "note" }, text));
+      return el("div", {}, ...notes, el("div", { class: "units" }, ...units.map(({ store, k, row }) => {
         const swatch = draw("svg", { viewBox: "0 0 10 10", class: "swatch", "aria-hidden": "true" },
           draw("circle", { cx: 5, cy: 5, r: 5, fill: contrasts[k][themeName()] }));
-        const name = joined(several && nameOf(store), contrasts[k].name, row.place, `AUC ${row.auc.toFixed(3)}`);
+        const name = joined(several && nameOf(store), contrasts[k].name, row.place, `AUC ${bounded(row.auc, 3)}${row.held_out ? " held out" : ""}`);
         return el("section", { class: "unit", "aria-label": name }, el("h4", {}, swatch, name), strip("most", row.most), strip(row.lowest > row.least.length ? `least, ${row.lowest} equal` : "least", row.least));
-      }));
+      })));
     },
   };
 }

@@ -1,14 +1,36 @@
 // Figures over depth: a number from layer to layer.
 
+// Means over fewer units are in the tables only.
+const FEW = 10;
+const SCALES = { shared: "shared", own: "each its own" };
+for (const store of stores) store.placeless = new Set(store.placeless.map((i) => store.layers[i]));
+
+/** The name of a store that needs one: beside others, or as a control. */
+const nameIf = (store) => (several || store.control ? nameOf(store) : "");
+
+/** Points of rows, with a gap between layers with positions and without: they do not compare. */
+function parted(store, rows, pointOf) {
+  return rows.flatMap((row, i) => {
+    const apart = i && store.placeless.has(row.layer) !== store.placeless.has(rows[i - 1].layer);
+    return [...(apart ? [{ y: null, low: null }] : []), pointOf(row)];
+  });
+}
+
+/** What a figure's reader has to know: layers that are apart. */
+function apartIn(some) {
+  const names = [...new Set(some.flatMap((store) => [...store.placeless]))];
+  return names.length ? ` Not joined: layers without positions (${names.length > 3 ? `${names.slice(0, 3).join(", ")}, …` : names.join(", ")}).` : "";
+}
+
 /**
  * Lines over layers from rows(store, k). All contrasts: a panel per store. One contrast: one panel for all stores.
  * apart: always a panel per contrast. point(row) -> {y, low, high, text}, band(row) -> {low, high};
  * own: whether each panel has its own vertical axis.
  */
 function overDepth({ title, label, tick, rows, point, band, bandName, apart, second, own }) {
-  const pointsOf = (store, k, axis, reader) => rows(store, k).map((row) => {
+  const pointsOf = (store, k, axis, reader) => parted(store, rows(store, k), (row) => {
     const { text, ...read } = reader(row);
-    const where = joined(several && nameOf(store), row.layer, contrasts[k].name);
+    const where = joined(nameIf(store), row.layer, contrasts[k].name);
     return { x: axis.at(store, row.layer), ...read, text: `${where}: ${text}` };
   });
   return (width, theme) => {
@@ -16,7 +38,7 @@ function overDepth({ title, label, tick, rows, point, band, bandName, apart, sec
     const together = apart || shown.length === 1;
     const panels = together
       ? shown.map((k) => ({ title: contrasts[k].name, parts: stores.map((store, s) => [store, k, s]), axis: axisOf(stores) }))
-      : stores.map((store) => ({ title: several ? nameOf(store) : "", parts: shown.map((k) => [store, k, 0]), axis: axisOf([store]) }));
+      : stores.map((store) => ({ title: nameIf(store), parts: shown.map((k) => [store, k, 0]), axis: axisOf([store]) }));
     const styled = ([, k, s], more = {}) => ({ ...styleOf(k, theme), ...storeStyle(s), ...more });
     const lines = ({ parts, axis }) => parts.flatMap((part) => [
       { ...styled(part), points: pointsOf(part[0], part[1], axis, point) },
@@ -24,14 +46,14 @@ function overDepth({ title, label, tick, rows, point, band, bandName, apart, sec
     ]);
     const bands = ({ parts, axis }) => (band ? parts.map(([store, k, s]) => ({
       colour: theme.muted, dash: storeStyle(s).dash,
-      points: rows(store, k).map((row) => ({ x: axis.at(store, row.layer), ...band(row) })),
+      points: parted(store, rows(store, k), (row) => ({ x: axis.at(store, row.layer), ...band(row) })),
     })) : []);
     return drawLines({
-      label: title, y: { label, format: tick, own: !together && own }, columns: together ? 3 : 2, least: together && shown.length > 1 ? 240 : 300,
+      label: title, y: { label: `${label}.${own && !together ? " Each panel has its own scale." : ""}${apartIn(stores)}`, format: tick, own: !together && own }, columns: together ? 3 : 2, least: together && shown.length > 1 ? 240 : 300,
       height: together && shown.length > 1 ? 150 : 230,
       legend: [
         ...(together ? [] : shown.map((k) => styleOf(k, theme))),
-        ...(together && several ? storeLegend(theme) : []),
+        ...(together && nameIf(stores[0]) ? storeLegend(theme) : []),
         ...(band ? [{ name: bandName, colour: theme.muted, band: 0.3 }] : []),
         ...(second ? [{ name: "other categories", colour: theme.muted, marker: 0 }] : []),
       ],
@@ -53,8 +75,6 @@ function tableOf(columns, source) {
 function shareFigure(redraw) {
   const state = { of: "units", measure: "criterion", place: 0, axes: "shared" };
   const grids = findings.thresholds;
-  const largest = stores.map((store) => Math.max(...store.rows.shares.map((row) => row.share)));
-  if (Math.max(...largest) > 3 * largest[0]) state.axes = "own"; // the first would be flat
   const output = el("output", { class: "threshold", id: "threshold-value" });
   const slider = el("input", {
     type: "range", min: "0", max: "0", step: "1", "aria-label": "Threshold",
@@ -68,7 +88,7 @@ function shareFigure(redraw) {
     slider.setAttribute("aria-valuetext", output.textContent);
   };
   const measures = { criterion: "as analysed", ...Object.fromEntries(Object.entries(grids).map(([name, grid]) => [name, grid.label])) };
-  const scale = choice("Scale", { shared: "shared", own: "each its own" }, state.axes, (value) => { state.axes = value; redraw(); });
+  const scale = choice("Scale", SCALES, state.axes, (value) => { state.axes = value; redraw(); });
   const controls = [
     choice("Share of", { units: "all units", living: "living units" }, "units", (value) => { state.of = value; redraw(); }),
     choice("Criterion", measures, "criterion", (value) => {
@@ -105,7 +125,7 @@ function shareFigure(redraw) {
       scale.hidden = !several || shownContrasts().length === 1; // one category has one panel
       return overDepth({
       title: "Share of selective units by depth", rows, tick: percentTick, own: state.axes === "own",
-      label: `Share of ${state.of === "units" ? "all" : "living"} units that are selective (${rule()})`,
+      label: `Share of ${state.of === "units" ? "all" : "living"} units that are selective on all stimuli (${rule()})`,
       point: (row) => ({
         y: row.share, low: row.low, high: row.high,
         text: joined(percent(row.share), interval(row.low, row.high, percent), `${count(row.selective)} of ${count(row.units)} units`),
@@ -117,6 +137,9 @@ function shareFigure(redraw) {
 
 const LONG = { csi: "CSI, (a − b) / (|a| + |b|)", d_prime: "d′, difference of means over the root of the mean variance" };
 const measureNames = { csi: "CSI", d_prime: "d′" };
+const HELD_OUT = "of units selected on one fold of the stimuli, on the other folds";
+/** A mean and its interval, unless it is of few units. */
+const ofMany = (row, y, low, high) => (row.units < FEW ? {} : { y, low, high });
 
 function specificityFigure(redraw) {
   const state = { measure: "csi" };
@@ -127,15 +150,15 @@ function specificityFigure(redraw) {
     table: () => tableOf(["measure", "units", "mean", "low", "high"], rows),
     picture: (width, theme) => overDepth({
       title: "Specificity by depth", rows, tick: decimalTick,
-      label: `Mean ${LONG[state.measure]}, of selective units on held-out stimuli`,
-      point: (row) => ({ y: row.mean, low: row.low, high: row.high,
+      label: `Mean ${LONG[state.measure]}, ${HELD_OUT}`,
+      point: (row) => ({ ...ofMany(row, row.mean, row.low, row.high),
         text: joined(`${measureNames[state.measure]} ${decimal(row.mean)}`, interval(row.low, row.high, decimal), `${count(row.units)} units`) }),
     })(width, theme),
   };
 }
 
 const SPREAD = {
-  share_with_any: ["share of maps with any", "Share of feature maps with any selective unit", percent],
+  share_with_any: ["share of maps with any", "Share of feature maps with any unit that is selective on all stimuli", percent],
   entropy: ["entropy", "Entropy of selective units over feature maps (1: even)", decimal],
   gini: ["Gini", "Gini coefficient of selective units over feature maps (1: all in one)", decimal],
 };
@@ -170,10 +193,10 @@ function strengthFigure() {
     table: () => tableOf(["units", "preferred", "preferred_low", "preferred_high", "others", "others_low", "others_high"], rows),
     picture: (width, theme) => overDepth({
       title: "Activation strength of selective units", rows, tick: decimalTick, apart: true,
-      label: "Mean response of selective units on held-out stimuli, standardised within the layer (z)",
-      point: (row) => ({ y: row.preferred, low: row.preferred_low, high: row.preferred_high,
+      label: `Mean response ${HELD_OUT}, standardised within the layer (z)`,
+      point: (row) => ({ ...ofMany(row, row.preferred, row.preferred_low, row.preferred_high),
         text: joined(`preferred ${decimal(row.preferred)}`, interval(row.preferred_low, row.preferred_high, decimal)) }),
-      second: (row) => ({ y: row.others, low: row.others_low, high: row.others_high,
+      second: (row) => ({ ...ofMany(row, row.others, row.others_low, row.others_high),
         text: joined(`others ${decimal(row.others)}`, interval(row.others_low, row.others_high, decimal)) }),
     })(width, theme),
   };

@@ -3,6 +3,7 @@
 /**
  * panels: [{title, note, rows: [label], columns: [label], values: [[number]], texts: [[text]], ramp}]
  * A panel without labels is a map. domain: [low, high] of all panels, or null for each panel's own.
+ * group: number of panels after which a row begins, if they take more than one.
  */
 function drawMatrices(spec, width, theme) {
   const plot = new Plot(width, theme);
@@ -12,11 +13,13 @@ function drawMatrices(spec, width, theme) {
   const longest = Math.max(...spec.panels.flatMap((panel) => (panel.rows ?? [""]).map((label) => Math.min(16, label.length))));
   const left = labelled ? Math.min(longest * 6.4 + 8, places.wide * 0.32) : 0;
   const side = Math.min(places.wide - left - 2, spec.side ?? 380);
-  const shapes = spec.panels.map((panel) => sizeOf(panel, side));
+  const panels = inRows(spec.panels, spec.group > places.columns ? spec.group : places.columns, places.columns);
+  const shapes = panels.map((panel) => (panel ? sizeOf(panel, side) : { wide: 0, high: 0 }));
   const below = (labelled ? longest * 4.9 + 14 : 4) + (spec.panels.some((panel) => panel.note) ? 46 : 0);
   let row = 0;
-  spec.panels.forEach((panel, index) => {
+  panels.forEach((panel, index) => {
     if (index && index % places.columns === 0) top += heightOf(shapes, index - places.columns, places.columns) + below + 30;
+    if (!panel) return;
     const box = { left: places.left(index) + left, top: top + 22, ...shapes[index] };
     if (panel.title) {
       plot.text(places.left(index), box.top - 8, fitted(panel.title, places.wide, TEXT, 600), { "font-weight": 600, fill: panel.colour ?? theme.ink });
@@ -24,9 +27,15 @@ function drawMatrices(spec, width, theme) {
     row = drawCells(plot, panel, box, spec, row);
     if (panel.note) noteBelow(plot, panel.note, box);
   });
-  const last = spec.panels.length - 1;
+  const last = panels.length - 1;
   top += heightOf(shapes, last - (last % places.columns), places.columns) + below + 22;
   return plot.finish(spec.scale ? drawScale(plot, spec, top + 6) : top, spec.label);
+}
+
+/** Panels in groups that each begin a row; null fills a group's last row. */
+function inRows(panels, group, columns) {
+  const rest = panels.length > group ? (columns - (group % columns)) % columns : 0;
+  return panels.flatMap((panel, i) => ((i + 1) % group || i + 1 === panels.length ? [panel] : [panel, ...Array(rest).fill(null)]));
 }
 
 function noteBelow(plot, note, box) {
