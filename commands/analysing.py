@@ -12,7 +12,7 @@ from fusiform.engine.texts import in_bytes
 
 from .fields import command
 from .notes import note, note_unless, put, put_heading, tell
-from .parsing import names
+from .parsing import names, paths
 from .shared_options import (
     Contrasts,
     CriterionFields,
@@ -68,14 +68,16 @@ def analyse(
         list[str] | None,
         typer.Option(
             metavar="NAME,...",
-            help="How consistency compares layers: spearman, kendall, cka; all by default.",
+            help="How consistency compares layers: spearman, kendall, cka; all by default. "
+            "Repeatable.",
         ),
     ] = None,
-    against: Annotated[
+    agreement: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PRESET,...",
-            help="Whether the criteria of publications select the same units; repeatable.",
+            help="Whether the criteria of publications select the same units. Joined by commas; "
+            "repeatable.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -97,8 +99,8 @@ def analyse(
     from fusiform.engine.contrasts.language.presets import preset as published
 
     chosen = criterion_of(criterion, preset)
-    others = [published(name) for name in names(against)]
-    asked: dict[str, Any] = {"analyses": analyses or None}
+    others = [published(name) for name in names(agreement)]
+    asked: dict[str, Any] = {"analyses": names(analyses) or None}
     if similarities:
         asked["similarities"] = names(similarities)
     store = open_store(path)
@@ -106,7 +108,7 @@ def analyse(
         remark(one, [store], contrasts)
     found = analyse(
         store, chosen, names(layers, "*"), contrasts, **asked, resamples=resamples,
-        seed=seed, neighbours=neighbours, distance=distance, against=others, note=note,
+        seed=seed, neighbours=neighbours, distance=distance, agreement=others, note=note,
     )  # fmt: skip
     for line in found.left_out:
         note(line)
@@ -133,7 +135,7 @@ def compare(
             "share,csi,d_prime,gini."
         ),
     ] = None,
-    by: Annotated[
+    pairing: Annotated[
         Literal["name", "depth"],
         typer.Option(help="Pair layers by name, or by relative depth."),
     ] = "name",
@@ -222,7 +224,7 @@ def compare(
         opened,
         chosen,
         measures=names(measures, "share", "csi", "d_prime", "gini"),
-        pairing=by,
+        pairing=pairing,
         against=against,
         allow=names(allow),
         resamples=resamples,
@@ -252,7 +254,7 @@ def report(
         list[str] | None,
         typer.Option(
             help="A recording of one of these networks: the page shows the stimuli that drive its "
-            "strongest units; repeatable."
+            "strongest units. Joined by commas; repeatable."
         ),
     ] = None,
     stimuli: Annotated[
@@ -290,7 +292,7 @@ def report(
         criterion=criterion_of(criterion, preset),
         layers=names(layers, "*"),
         contrasts=contrasts,
-        recordings=recording or (),
+        recordings=paths(recording),
         stimuli=stimuli,
         figures=figures,
         resamples=resamples,

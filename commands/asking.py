@@ -32,7 +32,9 @@ from .summaries import put_results
 from .tables import PRINTED, Destination, of_stores, print_answer, put_out
 
 if TYPE_CHECKING:
+    from fusiform.engine.contrasts.language.criterion import Criterion
     from fusiform.engine.querying.query import Query
+    from fusiform.engine.querying.store import Store
     from fusiform.engine.table import Table
 
 _UNITS, _NUMBERS = "A table of units", "Numbers by group"
@@ -44,6 +46,7 @@ _UNITS, _NUMBERS = "A table of units", "Numbers by group"
 def summary(
     stores: Stores,
     criterion: CriterionFields,
+    contrasts: Contrasts = None,
     preset: Preset = None,
     layers: LayerNames = None,
     every: Every = False,
@@ -56,25 +59,32 @@ def summary(
 
     Example: fusiform summary r50.zarr --where "q <= 0.01 and csi > 1/3"
     """
-    summarised(stores, criterion, preset, layers, every, to)
+    import fusiform
+
+    opened = [fusiform.open_store(path) for path in stores]
+    chosen = criterion_of(criterion, preset)
+    remark(chosen, opened, contrasts)
+    summarised(opened, chosen, layers, contrasts, every, to)
 
 
 def summarised(
-    stores: list[str],
-    criterion: dict[str, object],
-    preset: str | None = None,
+    stores: list[Store],
+    criterion: Criterion,
     layers: list[str] | None = None,
+    contrasts: list[str] | None = None,
     every: bool = False,
     to: Destination = PRINTED,
 ) -> None:
     """Print or write the summaries of stores."""
-    import fusiform
+    from fusiform import summary
+    from fusiform.engine.contrasts.language.contrast import parse_contrasts
 
-    chosen = criterion_of(criterion, preset)
-    opened = [fusiform.open_store(path) for path in stores]
-    remark(chosen, opened)
-    rows = [fusiform.summary(store, chosen, names(layers, "*")) for store in opened]
-    put_results(stores, opened, rows, chosen, "category", every, to)
+    rows = [summary(store, criterion, names(layers, "*"), contrasts or None) for store in stores]
+    paths, heading = [str(store.path) for store in stores], "contrast" if contrasts else "category"
+    put_results(paths, stores, rows, criterion, heading, every, to)
+    asked = parse_contrasts(contrasts, stores[0].categories) if contrasts else ()
+    for one in (one for one in asked if one.weighted and criterion.test != "weighted"):
+        note(f"{one.text} is a weighted sum: by its t of weighted category means")
 
 
 def _refuse_alone(name: str, value: Any, needed: dict[str, Any]) -> None:
@@ -90,15 +100,7 @@ def _refuse_alone(name: str, value: Any, needed: dict[str, Any]) -> None:
 def select(
     path: OneStore,
     criterion: CriterionFields,
-    contrasts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CONTRAST...]",
-            help="'faces' (against all others), 'faces + bodies > scenes', "
-            "'faces - (bodies + scenes)/2'. Names with other characters stand in quotes. By "
-            "default every category.",
-        ),
-    ] = None,
+    contrasts: Contrasts = None,
     preset: Preset = None,
     layers: LayerNames = None,
     save: Annotated[
@@ -120,27 +122,23 @@ def select(
     Computed from the store's moments, chunk by chunk, without the network. --save writes all
     layers, whatever --layers shows.
 
-    Example: fusiform select r50.zarr "faces + bodies > scenes" --test rest
+    Example: fusiform select r50.zarr --contrast "faces + bodies > scenes" --save animate
     """
     import fusiform
-    from fusiform.engine.contrasts.language.contrast import parse_contrast
+    from fusiform.engine.contrasts.language.contrast import parse_contrasts
 
     chosen = criterion_of(criterion, preset)
     store = fusiform.open_store(path)
-    shown = names(layers, "*")
-    store.layers_named(shown)  # before anything is saved
+    store.layers_named(names(layers, "*"))  # before anything is saved
     _refuse_alone("--measures", measures, {"--save": save})
     remark(chosen, [store], contrasts)
     if save:
-        if contrasts and len(contrasts) > 1:
-            raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
-        contrast = contrasts[0] if contrasts else None
+        asked = [one.text for one in parse_contrasts(contrasts or (), store.categories)]
+        if len(asked) > 1:
+            raise UserError(f"a name is for one contrast; got {len(asked)}: save one by one")
+        contrast = asked[0] if asked else None
         fusiform.save_contrast(store, save, chosen, contrast, names(measures, *SAVED), note=note)
-    rows = fusiform.summary(store, chosen, shown, contrasts or None)
-    put_results([path], [store], [rows], chosen, "contrast", every, to)
-    for contrast in contrasts or ():
-        if parse_contrast(contrast, store.categories).weighted and chosen.test != "weighted":
-            note(f"{contrast} is a weighted sum: by its t of weighted category means")
+    summarised([store], chosen, layers, contrasts, every, to)
     if save:
         note(f"saved {save} in every layer of {path}")
 
@@ -169,8 +167,8 @@ def query(
         str | None,
         typer.Option(help="The measure that --top sorts by, by default t.", rich_help_panel=_UNITS),
     ] = None,
-    units: Annotated[
-        bool, typer.Option("--units", help="All units that match.", rich_help_panel=_UNITS)
+    every_unit: Annotated[
+        bool, typer.Option("--list", help="All units that match.", rich_help_panel=_UNITS)
     ] = False,
     columns: Annotated[
         list[str] | None,
@@ -196,11 +194,11 @@ def query(
         int | None,
         typer.Option(help="Bins of the histogram, by default 20.", rich_help_panel=_NUMBERS),
     ] = None,
-    group: Annotated[
+    per: Annotated[
         list[str] | None,
         typer.Option(
-            help="Groups, each with its number or distribution: layer, contrast, channel, y, x, "
-            "token, unit, joined by commas; repeatable. By default layer,contrast.",
+            help="What has a number or distribution each: layer, contrast, channel, y, x, token, "
+            "unit, joined by commas; repeatable. By default layer,contrast.",
             rich_help_panel=_NUMBERS,
         ),
     ] = None,
@@ -214,10 +212,10 @@ def query(
     """Count or list the units that match a rule.
 
     Gives their number by layer and category, the top, all, or a distribution. A query is
-    [CONTRAST:] [RULE]. The contrast is a category, or as select takes it; by default every category
-    is asked. The rule compares measures and positions, joined by and, or, not, brackets: 't > 5 and
-    csi > 1/3', 'selective and channel == 12'. t is that of the category against the pooled rest,
-    t_each the smallest against each other category, q_each its q; other measures are those of
+    [CONTRAST:] [RULE]. The contrast is a category, or as --contrast of select; by default every
+    category is asked. The rule compares measures and positions, joined by and, or, not, brackets:
+    't > 5 and csi > 1/3', 'selective and channel == 12'. t is that of the category against the
+    pooled rest, t_each the smallest against each other category, q_each its q; others are those of
     select --where, except q.
 
     Example: fusiform query r50.zarr "faces: t > 5 and csi > 0.33" --top 10
@@ -229,25 +227,25 @@ def query(
     if not paths or os.path.exists(text):  # noqa: PTH110  a query may be no path at all
         raise UserError(f"query takes stores and, last, a query; got {', '.join(arguments)}")
     queries = [open_store(path).query(text, names(layers, "*"), saved) for path in paths]
-    wanted = {"--top": top, "--units": units or None, "--quantiles": quantiles,
+    wanted = {"--top": top, "--list": every_unit or None, "--quantiles": quantiles,
               "--histogram": histogram}  # fmt: skip
     if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
         raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
     _refuse_alone("--by", by, {"--top": top})
     _refuse_alone("--bins", bins, {"--histogram": histogram})
-    _refuse_alone("--columns", columns, {"--top": top, "--units": units or None})
+    _refuse_alone("--columns", columns, {"--top": top, "--list": every_unit or None})
     measure, number = by or "t", 20 if bins is None else bins
-    if group and (units or top is not None):
-        raise UserError("--group is for counts and distributions; got it with --top or --units: "
+    if per and (every_unit or top is not None):
+        raise UserError("--per is for counts and distributions; got it with --top or --list: "
                         "leave one out")  # fmt: skip
     shown = names(columns) or None
-    if (units or top is not None) and shown is None:
+    if (every_unit or top is not None) and shown is None:
         for left_out in {len(query.store.categories) for query in queries if not query.has_means}:
             note(f"no columns of means: they are {left_out:,}; --columns t,means has them")
-    groups = names(group, "layer", "contrast")
+    groups = names(per, "layer", "contrast")
 
     def tables(query: Query) -> Iterator[Table]:
-        if units:
+        if every_unit:
             yield from query.parts(shown)
         elif top is not None:
             yield query.top(top, measure, shown)

@@ -130,11 +130,13 @@ def _scanned(directory: Path, trained: bytes | None, seed: int, told: Listener) 
 def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
     """Print the units selective at thirds of the depth, and what to do next."""
     from fusiform import open_store
+    from fusiform.engine.contrasts.language.criterion import DEFAULT
     from fusiform.engine.networks.libraries.efficientnet_lite0 import MODEL
 
-    layers = [layer.name for layer in open_store(stores[0]).layers]
+    opened = [open_store(path) for path in stores]
+    layers = [layer.name for layer in opened[0].layers]
     third = len(layers) // 3
-    summarised(stores, {}, layers=layers[third - 1 :: third])
+    summarised(opened, DEFAULT, layers[third - 1 :: third])
     weights = directory / "efficientnet_lite0.safetensors" if is_trained else "none"
     print()
     if is_trained:

@@ -23,6 +23,7 @@ from fusiform.engine.layer import UNITS
 from fusiform.engine.preprocessing import DECODERS, Preprocessing
 from fusiform.engine.registry import STORE_DTYPES
 from fusiform.engine.spec import ON_ERROR, ON_NONDETERMINISM, PRECISIONS
+from fusiform.engine.stimulus_groups import LOCALIZERS
 from fusiform.engine.values import Format
 
 from . import parsing
@@ -66,11 +67,13 @@ class Form:
 # Fields that hold a value whose own fields are options.
 VALUES: dict[str, type] = {"preprocessing": Preprocessing}
 _THREE = tuple[float, float, float]
+_REPEATABLE = " The option is repeatable."
 _JOINED = " Joined by commas; repeatable."
+_GROUPS = f" Also a localizer ({', '.join(LOCALIZERS)}), or a .toml file."
 FORMS: dict[str, Form] = {
     "model": Form(str, metavar="MODEL", argument=True),
     "source": Form(Path, metavar="STIMULI", argument=True),
-    "groups": Form(list[str], metavar="CATEGORY=FOLDER,...", also=" The option is repeatable."),
+    "groups": Form(list[str], metavar="CATEGORY=FOLDER,...", also=_GROUPS + _REPEATABLE),
     "root": Form(Path, metavar="PATH"),
     "commit_every": Form(metavar="SECONDS"),
     "on_error": Form(Literal[*ON_ERROR]),
@@ -79,7 +82,7 @@ FORMS: dict[str, Form] = {
     "layers": Form(list[str], metavar="NAME,...", parse=parsing.names, also=_JOINED),
     "units": Form(metavar=f"[{'|'.join(UNITS)}|MODULE:FUNCTION]"),
     "coordinates": Form(Path, metavar="TABLE"),
-    "dims": Form(list[str], metavar="LAYER=DIM,DIM,...", parse=parsing.dims),
+    "dims": Form(list[str], "", "LAYER=DIM,DIM,...", parsing.dims, also=_REPEATABLE),
     "store_dtype": Form(Literal[*STORE_DTYPES]),
     "memory_budget": Form(str, metavar="SIZE"),
     "scheduler": Form(str, metavar="ADDRESS"),
@@ -97,7 +100,7 @@ FORMS: dict[str, Form] = {
     "guard_formulas": Form(
         also=" They begin with =, +, -, @, a tab or a carriage return. For stores from strangers."
     ),
-    "select": Form(list[str], metavar="CONTRAST", also=" The option is repeatable."),
+    "select": Form(list[str], metavar="CONTRAST,...", also=_JOINED),
 }
 _SAME = Form()
 _METAVARS: dict[Any, str | None] = {

@@ -66,7 +66,9 @@ def bench(
         ),
     ] = None,
     device: Device = None,
-    units: Annotated[int, typer.Option(help="Units of the arrays for the kernels.")] = 5_500_000,
+    array_units: Annotated[
+        int, typer.Option(help="Units of the arrays for the kernels.")
+    ] = 5_500_000,
     batch_sizes: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,7 +76,7 @@ def bench(
             "8,32,128."
         ),
     ] = None,
-    images: Annotated[
+    scan_images: Annotated[
         list[str] | None,
         typer.Option(
             help="Images of the scans whose peak memory is measured, numbers joined by commas; "
@@ -103,9 +105,9 @@ def bench(
         network,
         parts=names(parts, *PARTS),
         device=device,
-        units=units,
+        array_units=array_units,
         batch_sizes=numbers(batch_sizes, 8, 32, 128),
-        images=numbers(images, 100, 1000),
+        scan_images=numbers(scan_images, 100, 1000),
         batch_size=batch_size,
         repeats=repeats,
         note=note_unless(quiet),

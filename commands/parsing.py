@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from fusiform.engine.errors import UserError
@@ -12,6 +13,15 @@ def names(given: Iterable[str] | None, *default: str) -> list[str]:
     if not given:
         return list(default)
     return [part.strip() for text in given for part in text.split(",")]
+
+
+def paths(given: Iterable[str] | None) -> list[str]:
+    """Paths, joined and repeated as names are; one that exists may have commas in its name."""
+    return [
+        one
+        for text in given or ()
+        for one in ([text] if os.path.exists(text) else names([text]))  # noqa: PTH110 - or URLs
+    ]
 
 
 def numbers(given: Iterable[str] | None, *default: int) -> list[int]:

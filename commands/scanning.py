@@ -21,6 +21,7 @@ from .shared_options import (
     CriterionFields,
     GoBack,
     Output,
+    OutputOrNone,
     Overwrite,
     Preset,
     Quiet,
@@ -92,6 +93,10 @@ def plan(
     stimuli: Stimuli,
     design: Design,
     resources: Resources,
+    output: OutputOrNone = None,
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    go_back: GoBack = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -99,14 +104,25 @@ def plan(
 
     The network is built untrained and shown a few batches of noise; some stimuli are decoded. On a
     CPU with instructions for bfloat16, the network is timed in that precision too. The options are
-    those of scan, and what a scan would refuse is refused.
+    those of scan: put plan in its place. Nothing is written, and what a scan would refuse is
+    refused.
 
     Example: fusiform plan resnet50 stimuli/ --memory-budget 8GiB
     """
     import fusiform
 
     with listening(quiet) as told:
-        found = fusiform.plan(network, stimuli, design=design, resources=resources, progress=told)
+        found = fusiform.plan(
+            network,
+            stimuli,
+            output,
+            design=design,
+            resources=resources,
+            overwrite=overwrite,
+            restart=restart,
+            go_back=go_back,
+            progress=told,
+        )
     _print_forecast(found, as_json)
 
 

@@ -34,8 +34,10 @@ Contrasts = Annotated[
     list[str] | None,
     typer.Option(
         "--contrast",
-        metavar="CONTRAST",
-        help="A contrast, as select takes it; repeatable. By default every category.",
+        metavar="CONTRAST,...",
+        help="'faces' (against all others), 'faces + bodies > scenes', 'faces - (bodies + "
+        "scenes)/2'. Names with other characters stand in quotes. Joined by commas; repeatable. By "
+        "default every category.",
         rich_help_panel=_ASKED,
     ),
 ]
@@ -71,6 +73,12 @@ Output = Annotated[
         "-o",
         help="The store to create: NAME.zarr, or an s3:// URL.",
         rich_help_panel=_OUTPUT,
+    ),
+]
+OutputOrNone = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", help="The store that scan will create.", rich_help_panel=_OUTPUT
     ),
 ]
 Overwrite = Annotated[

@@ -28,8 +28,9 @@ BOUNDS: dict[str, tuple[int, str]] = {
     "random": (2**31 - 1, "no layer has more units"),
     "project": (2**31 - 1, "no layer has more units"),
     "images": (2**31 - 1, "no set has more stimuli"),
+    "scan_images": (2**31 - 1, "no set has more stimuli"),
     "repeats": (10_000, "more take days"),
-    "units": (2**31 - 1, "no layer has more units"),
+    "array_units": (2**31 - 1, "no layer has more units"),
 }
 _MOST_SEED = 2**63 - 1
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

@@ -20,10 +20,10 @@ from ..kernels.moments import merge as merge_moments
 from .contrasts.select import materialise
 from .disk import note_limitations
 from .errors import UserError
-from .groups import Groups
 from .layer import Layer
 from .querying.store import Store
 from .registry import SHOWN, STIMULUS_COLUMNS
+from .stimulus_groups import Groups
 from .store.identity import IDENTITY, difference, not_compared
 from .store.location import name_of
 from .store.reader import require_complete

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, nearest, require_path
-from .groups import Given, Groups
 from .layer import refuse_units
 from .limits import bytes_of, refuse_numbers, refuse_seed
 from .preprocessing import Preprocessing
 from .registry import STORE_DTYPES
+from .stimulus_groups import Given, Groups
 from .values import FrozenMapping, listed
 
 if TYPE_CHECKING:

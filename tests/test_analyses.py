@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 
 from fusiform import analyse
 from fusiform.engine.analyses import resampling
-from fusiform.engine.analyses.agreement import agreement
+from fusiform.engine.analyses.agreement import agreements
 from fusiform.engine.analyses.analyse import ANALYSES, Analysis
 from fusiform.engine.analyses.census import Census, take_census
 from fusiform.engine.analyses.consistency import consistency
@@ -430,7 +430,7 @@ def test_layer_comparisons_equal_scipy(odd_store: Store, distance: str) -> None:
 
 def test_agreement_of_criteria_equals_plain_loops(odd_store: Store) -> None:
     criteria = [LOOSE, LOOSE, Criterion("each", "t > 1"), preset("floc")]
-    rows = agreement(odd_store, criteria, contrasts=["faces", "faces > bodies"])
+    rows = agreements(odd_store, criteria, contrasts=["faces", "faces > bodies"])
     assert len(rows) == len(ODD_LAYERS) * 2 * 6
     masks = [odd_store.select(["faces", "faces > bodies"], one) for one in criteria]
     for layer in ODD_LAYERS:
@@ -553,8 +553,8 @@ def _analysed(path: Path, chunk_units: int) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "_CHUNK_UNITS", chunk_units)
         fill(path)
-        against = [Criterion("each", "t > 1")]
-        return rows_of(analyse(open_store(path), LOOSE, resamples=25, against=against))
+        others = [Criterion("each", "t > 1")]
+        return rows_of(analyse(open_store(path), LOOSE, resamples=25, agreement=others))
 
 
 @settings(max_examples=6, deadline=None)

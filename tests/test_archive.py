@@ -99,11 +99,11 @@ def test_commands_answer_as_from_the_folder(two_stores: Path, tmp_path: Path) ->
 summary a.zip
 summary a.zip b.zip
 analyse a.zip --resamples 20
-select a.zip blobs --where csi>0
+select a.zip --contrast blobs --where csi>0
 query a.zip t>0
 query a.zip t>0 --top 5
-query a.zip t>0 --units --format csv -o units.csv
-query a.zip t>0 --units --format npz -o units.npz
+query a.zip t>0 --list --format csv -o units.csv
+query a.zip t>0 --list --format npz -o units.npz
 query a.zip t>0 --quantiles csi
 responses r.zip auc
 responses r.zip tuning

@@ -45,8 +45,8 @@ def test_ratios_are_computed_within_each_turn() -> None:
 def test_bench_measures_kernels_and_network() -> None:
     found = list(
         bench(
-            "resnet18", parts=["network", "kernels"], units=70_000, batch_sizes=[8], batch_size=2,
-            repeats=1, device="cpu",
+            "resnet18", parts=["network", "kernels"], array_units=70_000, batch_sizes=[8],
+            batch_size=2, repeats=1, device="cpu",
         )
     )  # fmt: skip
     rows = {(m.part, m.what, m.setting): m for m in found}
@@ -71,7 +71,8 @@ def test_bench_measures_kernels_and_network() -> None:
 def test_bench_measures_decoding_and_memory_as_json() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "fusiform", "bench", "resnet18", "--parts", "decoding,memory",
-         "--images", "48,72", "--repeats", "1", "--batch-size", "16", "--device", "cpu", "--json"],
+         "--scan-images", "48,72", "--repeats", "1", "--batch-size", "16", "--device", "cpu",
+         "--json"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     rows = json.loads(result.stdout)
@@ -98,9 +99,9 @@ def test_bench_measures_decoding_and_memory_as_json() -> None:
         ({"repeats": 0}, "1 or more"),
         ({"batch_sizes": [0]}, "1 or more"),
         ({"batch_sizes": []}, "1 or more"),
-        ({"images": [10]}, "from 24 images on; got 10$"),
-        ({"units": 3000}, "units 3,136 or more"),
-        ({"images": []}, "got none"),
+        ({"scan_images": [10]}, "from 24 images on; got 10$"),
+        ({"array_units": 3000}, "units 3,136 or more"),
+        ({"scan_images": []}, "got none"),
         ({"device": "gpu"}, "got 'gpu'"),
         ({"model": "resnet19"}, "resnet18"),
         ({"precision": "tf32", "device": "cpu"}, "choose float32"),

@@ -226,6 +226,30 @@ def test_an_unfinished_scan_resumes_with_its_batch_size(
     assert contents(tmp_path / "o.zarr") == whole
 
 
+def test_the_plan_takes_the_line_of_a_scan(stimuli: Path, tmp_path: Path) -> None:
+    output, given = tmp_path / "o.zarr", {"layers": "body", "preprocessing": SMALL}
+    with pytest.raises(Interrupted):
+        flat.scan(Net(), stimuli, output, **given, batch_size=8, progress=stopping_after(2))
+
+    def files() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    draft = files()
+    planned = {name: flat.plan(Net(), stimuli, output=output, **given, **options).batch_size
+               for name, options in (("resumed", {}), ("anew", {"restart": True}),
+                                     ("back", {"go_back": True}))}  # fmt: skip
+    assert planned == {"resumed": 8, "anew": 32, "back": 8}
+    assert files() == draft
+    flat.scan(Net(), stimuli, output, **given)
+    with pytest.raises(UserError, match="`overwrite=True`"):
+        flat.plan(Net(), stimuli, output=output, **given)
+    assert flat.plan(Net(), stimuli, output=output, overwrite=True, **given).stimuli == 36
+    with pytest.raises(UserError, match="must exist"):
+        flat.plan(Net(), stimuli, output=tmp_path / "gone/o.zarr", **given)
+    with pytest.raises(UserError, match="choose one"):
+        flat.plan(Net(), stimuli, output=output, restart=True, go_back=True, **given)
+
+
 def test_the_plan_predicts_the_scan(stimuli: Path, tmp_path: Path) -> None:
     given = {"layers": ["body", "head"], "preprocessing": SMALL, "batch_size": 4}
     found = flat.plan(Net(), stimuli, **given)

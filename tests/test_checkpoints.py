@@ -495,6 +495,34 @@ def test_the_store_says_which_weights_were_loaded(
     assert not average.get("notes")
 
 
+@pytest.mark.parametrize("key", ["", ":model_ema"])
+def test_a_recording_finds_the_weights_of_its_scan(
+    stimuli: Path,
+    tmp_path: Path,
+    write_module: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+) -> None:
+    name = f"{write_module('from fusiform.tests.test_checkpoints import Net')}:Net"
+    path = tmp_path / "run.pth"
+    torch.save({"model": state(1), "model_ema": state(2)}, path)
+    monkeypatch.chdir(tmp_path)
+    store = flat.scan(name, stimuli, "o.zarr", weights=f"run.pth{key}", layers="fc",
+                      preprocessing=Preprocessing(16, 16))  # fmt: skip
+    assert store.provenance["weights_path"] == f"{path}{key}"
+    monkeypatch.chdir("/")
+    found = flat.record(name, stimuli, tmp_path / "r.zarr", store=store)
+    assert found.provenance["weights_sha256"] == store.provenance["weights_sha256"]
+    path.rename(tmp_path / "moved.pth")
+    with pytest.raises(UserError, match="which is not where it was: name it with `weights`"):
+        flat.record(name, stimuli, tmp_path / "s.zarr", store=store)
+    torch.save({"model": state(3), "model_ema": state(4)}, path)  # another network's
+    with pytest.raises(UserError, match="differ in their weights"):
+        flat.record(name, stimuli, tmp_path / "s.zarr", store=store)
+    moved = f"{tmp_path}/moved.pth{key}"
+    assert flat.record(name, stimuli, tmp_path / "s.zarr", store=store, weights=moved).counts.sum()
+
+
 def test_a_compiled_factory_loads_the_weights_of_the_plain_network(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "w.pth")
     network = plain(torch.compile(drawn(0)))

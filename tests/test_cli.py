@@ -348,11 +348,13 @@ def test_a_criterion_out_of_range_is_refused(fusiform: Command, scanned: Path) -
     assert_refused(fusiform("summary", scanned, "--preset", "prince"), "did you mean prince2024")
     assert_refused(fusiform("summary", scanned, "--where", "p_null < 1"), "--null 100")
     assert "stripes" in fusiform("select", scanned).out
-    assert_refused(fusiform("select", scanned, "blobs", "noise", "--save", "x"), "one by one")
+    assert_refused(
+        fusiform("select", scanned, "--contrast", "blobs,noise", "--save", "x"), "one by one"
+    )
 
 
 def test_a_caret_points_at_a_syntax_error(fusiform: Command, scanned: Path) -> None:
-    answer = fusiform("select", scanned, "blobs > nose + stripes")
+    answer = fusiform("select", scanned, "--contrast", "blobs > nose + stripes")
     assert answer.code == 2
     assert answer.err.splitlines() == [
         "error: a contrast names categories of the store (did you mean noise?); got 'nose'",
@@ -572,17 +574,19 @@ def _rows(store: Path | str, *rest: Any) -> list[SimpleNamespace]:
 
 def test_select_answers_any_contrast(fusiform: Command, scanned: Path) -> None:
     contrasts = ["blobs", "blobs > noise + stripes", "blobs - (noise + stripes)/2"]
+    asked = ["--contrast", ", ".join(contrasts[:2]), "--contrast", contrasts[2]]
     options = ["--test", "rest", "--where", "q <= 0.05 and csi > 0.1", "--layers", "avgpool"]
-    answer = fusiform("select", scanned, *contrasts, *options)
+    answer = fusiform("select", scanned, *asked, *options)
     assert answer.code == 0
     assert answer.err == f"{contrasts[2]} is a weighted sum: by its t of weighted category means\n"
     for contrast in contrasts:
         assert f" {contrast} " in answer.out
-    out = fusiform("select", scanned, *contrasts, *options, "--format", "json").out
+    out = fusiform("select", scanned, *asked, *options, "--format", "json").out
     first, second, third = rows_of(out)
     assert first["selective"] == second["selective"] > 0  # two spellings of the same contrast
     assert third["selective"] != first["selective"]
     assert rows_of(out, fold=1)[0]["selected"] > 0
+    assert fusiform("summary", scanned, *asked, *options) == answer
     rows = rows_of(fusiform("select", scanned, *options, "--format", "json").out)
     assert [row["contrast"] for row in rows] == ["blobs", "noise", "stripes"]
     assert rows[0] == first
@@ -624,7 +628,7 @@ def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Pat
 
 def test_some_analyses_of_a_contrast(fusiform: Command, scanned: Path) -> None:
     contrast = "blobs > noise + stripes"
-    options = ["--contrast", contrast, "--layers", "avgpool", "--against", "floc,margalit2024"]
+    options = ["--contrast", contrast, "--layers", "avgpool", "--agreement", "floc,margalit2024"]
     answer = fusiform("analyse", scanned, "shares", "spread", *options, "--where", "t > 2")
     assert answer.code == 0
     assert [line.partition(":")[0] for line in answer.out.splitlines() if ": " in line][2:5] == [
@@ -633,7 +637,7 @@ def test_some_analyses_of_a_contrast(fusiform: Command, scanned: Path) -> None:
     rows = [line for line in answer.out.splitlines() if contrast in line]
     assert len(rows) == 1 + 1 + 3  # every pair of three criteria
     assert_refused(fusiform("analyse", scanned, "share"), "did you mean shares")
-    assert_refused(fusiform("analyse", scanned, "--against", "flock"), "did you mean floc")
+    assert_refused(fusiform("analyse", scanned, "--agreement", "flock"), "did you mean floc")
     assert "did you mean blobs" in fusiform("analyse", scanned, "--contrast", "blob").err
 
 
@@ -650,7 +654,14 @@ def test_analyses_say_that_one_fold_leaves_nothing_held_out(
 def test_a_contrast_is_saved_beside_the_moments(fusiform: Command, scanned: Path) -> None:
     shutil.copytree(scanned, "own.zarr")
     answer = fusiform(
-        "select", "own.zarr", "blobs > noise", "--save", "mine", "--measures", "t,csi_strongest"
+        "select",
+        "own.zarr",
+        "--contrast",
+        "blobs > noise",
+        "--save",
+        "mine",
+        "--measures",
+        "t,csi_strongest",
     )
     assert answer.code == 0
     assert answer.err == "saved mine in every layer of own.zarr\n"
@@ -766,13 +777,13 @@ def test_a_query_counts_and_shows_units(fusiform: Command, scanned: Path) -> Non
     ]  # fmt: skip
     assert len(answer.out.splitlines()) == 5
     assert f"{np.sort(t)[-1]:.4g}" in answer.out.splitlines()[2]
-    every = ("dead", "--units", "--columns", "dead,t", "--all")
+    every = ("dead", "--list", "--columns", "dead,t", "--all")
     flags = fusiform("query", scanned, *every).out.splitlines()
     assert all(line.split()[-2:] == ["yes", "0"] for line in flags[2:])
 
 
 def test_a_query_is_written_in_every_format(fusiform: Command, scanned: Path) -> None:
-    query = ("query", scanned, "t > 1", "--units", "--columns", "t")
+    query = ("query", scanned, "t > 1", "--list", "--columns", "t")
     rows = json.loads(fusiform(*query, "--format", "json").out)
     assert len(rows) > 10
     lines = fusiform(*query, "--format", "csv").out.splitlines()
@@ -788,7 +799,7 @@ def test_a_query_is_written_in_every_format(fusiform: Command, scanned: Path) ->
 
 def test_a_query_of_several_stores_names_them(fusiform: Command, scanned: Path) -> None:
     stores = (scanned, scanned)
-    answer = fusiform("query", *stores, "blobs: t > 1", "--group", "contrast")
+    answer = fusiform("query", *stores, "blobs: t > 1", "--per", "contrast")
     assert [line.split()[0] for line in answer.out.splitlines()] == [
         "store", "-" * len(str(scanned)), str(scanned), str(scanned),
     ]  # fmt: skip
@@ -799,7 +810,7 @@ def test_a_query_of_several_stores_names_them(fusiform: Command, scanned: Path) 
 
 
 def test_a_query_gives_distributions(fusiform: Command, scanned: Path) -> None:
-    answer = fusiform("query", scanned, "t > 1", "--quantiles", "csi", "--group", "layer")
+    answer = fusiform("query", scanned, "t > 1", "--quantiles", "csi", "--per", "layer")
     assert answer.out.split()[:7] == ["layer", "units", "q5", "q25", "q50", "q75", "q95"]
     answer = fusiform("query", scanned, "t > 1", "--histogram", "t", "--bins", "3")
     assert answer.out.split()[:5] == ["layer", "contrast", "from", "to", "units"]
@@ -815,7 +826,7 @@ def test_mistakes_in_a_query_are_one_line(fusiform: Command, scanned: Path) -> N
     ]
     for stores in ((scanned,), (scanned, scanned), ("t > 1",)):
         assert_refused(fusiform("query", *stores), "stores and, last, a query")
-    assert_refused(fusiform("query", scanned, "t > 1", "--top", "3", "--units"), "one table")
+    assert_refused(fusiform("query", scanned, "t > 1", "--top", "3", "--list"), "one table")
     assert_refused(fusiform("query", scanned, "t > 1", "-o", "x.txt"), "choose --format")
     assert_refused(fusiform("query", scanned, "t > 1", "--format", "npz"), "name one with --output")
     assert_refused(fusiform("query", "gone.zarr", "t > 1"), "no store at gone.zarr")
@@ -1012,7 +1023,7 @@ def test_non_finite_activations_poison_their_own_unit_only(
     rules = ("t > -1e9", "t > 0 or t <= 0", "top 100% by csi", "preferred")
     for name, rule in zip("abcd", rules, strict=True):
         saved = fusiform(
-            *("select", "poisoned.zarr", "blobs", "--where", rule, "--save", name),
+            *("select", "poisoned.zarr", "--contrast", "blobs", "--where", rule, "--save", name),
             *("--format", "json"),
         )
         assert saved.code == 0, saved.err

@@ -140,7 +140,8 @@ def test_no_command_prints_or_stores_credentials(
         ("info", a), ("info", a, "--json"), ("check", a), ("summary", a, b),
         ("summary", a, "--format", "json"), ("summary", a, "-o", "s.csv"),
         ("query", a, b, "t > 2", "--format", "csv", "-o", "q.csv"), ("query", a, b, "t > 2"),
-        ("query", a, b, "t > 2", "--format", "json"), ("select", a, "blobs", "--format", "json"),
+        ("query", a, b, "t > 2", "--format", "json"),
+        ("select", a, "--contrast", "blobs", "--format", "json"),
         ("compare", a, b, *draws), ("compare", a, b, *draws, "-o", "c.csv"),
         ("analyse", a, "shares", *draws, "-o", "a.csv"), ("responses", at("r.zarr"), "units"),
         ("merge", a, b, "-o", "m.zarr"), ("report", a, "-o", "x.html", "-q", *draws),
@@ -170,7 +171,7 @@ def test_no_error_message_shows_credentials(run: Run, server: str, two_stores: P
         ("record", "resnet18", stimuli, "--from", none, "-o", "r.zarr"),
         ("stimuli", "make", none, "--size", "0"), ("report", none, "-o", none),
         ("merge", none, "-o", none),
-        ("compare", none, "--roi", none), ("select", none, "blobs", "--save", "mine"),
+        ("compare", none, "--roi", none), ("select", none, "--contrast", "blobs", "--save", "mine"),
         ("stimuli", "pack", none, "-o", none), ("stimuli", "scramble", none, "-o", none),
         ("plan", "resnet18", none), ("query", none, "t > 1", "--format", "csv", "-o", none),
     ):  # fmt: skip

@@ -413,7 +413,7 @@ def test_a_command_reports_an_unwritable_output_in_one_line(
 ) -> None:  # fmt: skip
     output = small_disk("4k") / "q.csv"
     output.write_bytes(OLD)
-    asked = ["query", str(made_path), "t > -9", "--units", "--format", "csv", "-o", str(output)]
+    asked = ["query", str(made_path), "t > -9", "--list", "--format", "csv", "-o", str(output)]
     monkeypatch.setattr(sys, "argv", ["fusiform", *asked])
     with pytest.raises(SystemExit) as left:
         main()

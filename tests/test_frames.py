@@ -38,7 +38,7 @@ ROWS = [*(name for name in ANALYSES if name != "consistency"), "agreement"]
 
 @pytest.fixture(scope="module")
 def analysis(made_path: Path) -> Analysis:
-    return fusiform.analyse(made_path, CRITERION, resamples=20, against=["floc", "margalit2024"])
+    return fusiform.analyse(made_path, CRITERION, resamples=20, agreement=["floc", "margalit2024"])
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def regions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def results(made: Path, recording: fusiform.Recording, regions: Path) -> Iterator[Result]:
-    yield fusiform.analyse(made, CRITERION, resamples=20, against=["floc"])
+    yield fusiform.analyse(made, CRITERION, resamples=20, agreement=["floc"])
     yield fusiform.summary(made, CRITERION)
     yield fusiform.compare([made, made], CRITERION, resamples=20)
     yield fusiform.compare_regions(made, regions, CRITERION, rearrangements=50)

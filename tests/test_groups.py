@@ -15,8 +15,8 @@ from torch import nn
 import fusiform
 from fusiform import Stimuli, UserError
 from fusiform.cli import main
-from fusiform.engine.groups import LOCALIZERS, Groups, remarks
 from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.stimulus_groups import LOCALIZERS, Groups, remarks
 
 from . import flat
 

@@ -16,8 +16,8 @@ scan resnet18 stimuli -o a.zarr {SMALL} --overwrite --folds 1 --null 2
 check a.zarr
 info a.zarr
 summary a.zarr
-select a.zarr blobs --save two
-query a.zarr t>0 --units --format csv -o query.csv
+select a.zarr --contrast blobs --save two
+query a.zarr t>0 --list --format csv -o query.csv
 analyse a.zarr --resamples 20
 record resnet18 stimuli --from a.zarr --top 5 -o r.zarr --device cpu -q
 responses r.zarr units

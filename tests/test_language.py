@@ -5,13 +5,19 @@ from __future__ import annotations
 import tracemalloc
 from contextlib import suppress
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusiform.engine.contrasts.language.contrast import every_category, pairs, parse_contrast
+from fusiform.engine.contrasts.language.contrast import (
+    every_category,
+    pairs,
+    parse_contrast,
+    parse_contrasts,
+)
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.language.grammar import quoted
 from fusiform.engine.contrasts.language.presets import MARGALIT2024, remarks
@@ -44,6 +50,32 @@ def test_contrasts_are_parsed_into_target_and_baseline(
     text: str, target: list[str], baseline: list[str]
 ) -> None:
     assert sides(text) == (target, baseline)
+
+
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [
+        ("faces, scenes", ["faces", "scenes"]),
+        (["faces,été > 2nd", "scenes"], ["faces", "été > 2nd", "scenes"]),
+        ("faces > 'top-hat','top-hat'", ["faces > 'top-hat'", "'top-hat'"]),
+        ("a, b", ["a, b"]),  # the name of a category
+        ("'a, b', faces > \"a, b\"", ["'a, b'", 'faces > "a, b"']),
+        ("faces, a, b", None),
+        ("faces,", None),
+        (",", None),
+        ("'a, b", None),
+        ("'" * 3000 + ",faces", None),
+    ],
+)
+def test_commas_separate_contrasts(texts: Any, names: list[str] | None) -> None:
+    categories = (*CATEGORIES, "a, b")
+    if names is None:
+        with pytest.raises(UserError):
+            parse_contrasts(texts, categories)
+        return
+    found = parse_contrasts(texts, categories)
+    assert [one.text for one in found] == names
+    assert parse_contrasts([one.text for one in found], categories) == found
 
 
 @pytest.mark.parametrize(

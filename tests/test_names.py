@@ -125,7 +125,7 @@ def test_names_are_stored_unchanged(store: StoreReader, stimuli: Path) -> None:
         ["check"],
         ["query", "t > 0"],
         ["query", "t > -1e9", "--top", "30"],
-        ["query", "t > -1e9", "--units", "--columns", "means"],
+        ["query", "t > -1e9", "--list", "--columns", "means"],
     ],
 )
 def test_no_command_prints_control_characters_of_names(
@@ -165,7 +165,7 @@ def test_scanning_prints_no_control_characters_of_names(
 @pytest.mark.parametrize("name", NASTY)
 def test_every_category_name_can_be_queried(run: Run, store: StoreReader, name: str) -> None:
     quoted = f"'{name}'" if '"' in name else f'"{name}"'
-    code, out, err = run("select", store.path, quoted)
+    code, out, err = run("select", store.path, "--contrast", quoted)
     assert code == 0, err
     assert obeyed(out + err) == []
     code, out, err = run("query", store.path, f"{quoted}: t > -1e9", "--format", "csv")
@@ -182,7 +182,7 @@ def test_every_displayed_name_is_accepted_as_a_contrast(
     assert code == 0, err
     (row,) = json.loads(out)
     assert row["contrast"] == name
-    code, out, err = run("select", "--format", "json", "--", store.path, name)
+    code, out, err = run("select", "--format", "json", store.path, f"--contrast={name}")
     assert code == 0, err
     assert [row["contrast"] for row in rows_of(out)] == [name]
 
@@ -229,7 +229,7 @@ def test_errors_about_any_name_are_one_line(
 
 
 def test_a_name_in_a_syntax_error_adds_no_line(run: Run, store: StoreReader) -> None:
-    code, _, err = run("select", store.path, "'two\nline'")
+    code, _, err = run("select", store.path, "--contrast", "'two\nline'")
     assert code == 2
     assert obeyed(err) == []
     assert err.count("\n") == 3  # the mistake, the text, the caret

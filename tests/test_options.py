@@ -9,13 +9,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import pytest
 
 import fusiform
 from fusiform.cli import main
-from fusiform.commands.parsing import names, numbers
+from fusiform.commands.parsing import names, numbers, paths
 
 from .fuzz.options import options
 
@@ -58,7 +59,28 @@ def test_an_option_that_takes_several_names_can_be_repeated() -> None:
         is_list = kind in (list[str], list[str] | None)
         takes_several = re.search(r"commas|repeatable|,\.\.\.", said) is not None
         assert takes_several == is_list, f"{command} {flag}: {said}"
+        assert not is_list or re.search(r"commas|,\.\.\.", said), f"{command} {flag}: {said}"
+        assert not is_list or "repeatable" in said.lower(), f"{command} {flag}: {said}"
         assert kind not in (str, str | None) or flag in SINGLE, f"{command} {flag}: several names?"
+
+
+def test_an_option_means_one_thing_in_every_command() -> None:
+    def plain(kind: Any) -> Any:
+        (one,) = set(get_args(kind)) - {NoneType} if NoneType in get_args(kind) else (kind,)
+        return str if one is Path else one  # a path may also be a URL
+
+    kinds: dict[str, set[Any]] = {}
+    commands: dict[str, set[str]] = {}
+    for command, flag, kind, _ in options():
+        kinds.setdefault(flag, set()).add(plain(kind))
+        commands.setdefault(flag, set()).add(command)
+    assert not {flag: own for flag, own in kinds.items() if len(own) > 1}
+    asking = {"summary", "select", "analyse", "compare", "report", "responses"}
+    assert commands["contrast"] == asking  # a query has a language of its own
+    assert commands["units"] == {"layers", "plan", "scan", "record"}
+    assert commands["by"] == {"record", "query"}
+    assert commands["against"] == {"compare"}
+    assert commands["groups"] == {"plan", "scan", "record", "stimuli check", "stimuli pack"}
 
 
 def test_repeated_and_joined_names_are_all_taken() -> None:
@@ -67,10 +89,17 @@ def test_repeated_and_joined_names_are_all_taken() -> None:
     assert numbers(["8", "32,128"], 1) == [8, 32, 128]
 
 
+def test_paths_that_exist_may_have_commas(tmp_path: Path) -> None:
+    (tmp_path / "a,b").touch()
+    given = f"{tmp_path}/a,b"
+    assert paths([given, "c, d", "e"]) == [given, "c", "d", "e"]
+    assert paths(None) == []
+
+
 @pytest.mark.parametrize(
     "command",
     [
-        "summary a.zarr --format json", "select a.zarr blobs --format json",
+        "summary a.zarr --format json", "select a.zarr --contrast blobs --format json",
         "analyse a.zarr shares --format json", "query a.zarr t>-1e9 --format json",
         "compare a.zarr b.zarr --resamples 5 --format json",
         "responses r.zarr tuning --format json", "responses r.zarr units --format json",
@@ -88,21 +117,39 @@ def test_repeated_layers_are_all_in_the_answer(
     assert '"layer": "layer4.1"' not in alone
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "summary a.zarr --format json", "select a.zarr --format json", "analyse a.zarr shares --format json",
+        "compare a.zarr b.zarr --resamples 5 --format json", "responses r.zarr auc --format json",
+    ],
+)  # fmt: skip
+def test_contrasts_are_given_alike_in_every_command(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(folder)
+    asked = ("blobs > noise", "stripes")
+    code, out, err = run(*command.split(), "--contrast", asked[0], "--contrast", asked[1])
+    assert code == 0, err
+    assert set(re.findall(r'"contrast": "(.*?)"', out)) == set(asked)
+    assert run(*command.split(), "--contrast", ", ".join(asked))[1] == out
+
+
 def test_every_other_list_option_takes_all_repeated_names(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(folder)
     query = ("query", "a.zarr", "blobs: t > -1e9", "--format", "json", "--layers", "avgpool")
-    (row, *_) = json.loads(run(*query, "--group", "layer", "--group", "contrast")[1])
+    (row, *_) = json.loads(run(*query, "--per", "layer", "--per", "contrast")[1])
     assert {"layer", "contrast"} <= row.keys()
-    (row, *_) = json.loads(run(*query, "--units", "--columns", "t", "--columns", "csi")[1])
+    (row, *_) = json.loads(run(*query, "--list", "--columns", "t", "--columns", "csi")[1])
     assert {"t", "csi"} <= row.keys()
     compared = ("compare", "a.zarr", "b.zarr", "--resamples", "5", "--format", "json")
     out = json.loads(run(*compared, "--measures", "share", "--measures", "gini")[1])
     measured = {one["quantity"].removesuffix("_difference") for one in out}
     assert measured == {"share", "gini"}
     analysed = ("analyse", "a.zarr", "shares", "--format", "json", "--resamples", "5")
-    out = json.loads(run(*analysed, "--against", "floc", "--against", "prince2024")[1])
+    out = json.loads(run(*analysed, "--agreement", "floc", "--agreement", "prince2024")[1])
     agreed = [one for one in out if (one["analysis"], one["quantity"]) == ("agreement", "jaccard")]
     assert len(agreed) == 2 * 3 * 3  # layers, categories, pairs of three criteria
     page = tmp_path / "page.html"
@@ -121,28 +168,28 @@ BEFORE_WORK = {
     "report a.zarr -o x.html --contrast nosuch": "nosuch",
     "report a.zarr -o x.html --figures a.zarr/zarr.json": "figures are written into a folder",
     "report a.zarr -o x.html --figures loop": "figures are written into a folder",
-    "query a.zarr t>0 --units --format csv -o nodir/x.csv": "nodir is none: make it",
-    "query a.zarr t>0 --units --format csv -o a.zarr": "is a folder: name a file",
-    "query a.zarr t>0 --units --format parquet": "name one with --output",
-    "query a.zarr t>0 --units --format npz": "name one with --output",
+    "query a.zarr t>0 --list --format csv -o nodir/x.csv": "nodir is none: make it",
+    "query a.zarr t>0 --list --format csv -o a.zarr": "is a folder: name a file",
+    "query a.zarr t>0 --list --format parquet": "name one with --output",
+    "query a.zarr t>0 --list --format npz": "name one with --output",
     "query a.zarr t>0 -o x.txt": "choose --format",
     "query a.zarr b.zarr t>0 --top 3 -o x": "choose --format",
     "query a.zarr t>0 -o x.csv --format json": "got json for x.csv: leave out --format",
     "summary a.zarr -o x.csv --format table": "a table is printed",
-    "select a.zarr blobs -o x.csv --format parquet": "end the file in .parquet",
+    "select a.zarr --contrast blobs -o x.csv --format parquet": "end the file in .parquet",
     "analyse a.zarr -o nodir/x.csv": "nodir is none: make it",
     "compare a.zarr b.zarr --format parquet": "name one with --output",
     "summary a.zarr --guard-formulas": "formulas are guarded in csv only",
     "responses r.zarr rdm -o nodir/x.npz": "nodir is none: make it",
     "responses r.zarr auc -o x.txt": "choose --format",
-    "select a.zarr blobs --save mine --layers nosuch": "no layer",
-    "select a.zarr blobs --save bad/name": "letters, digits",
-    "select a.zarr blobs --save mine --measures p_null": "--null 100",
-    "select a.zarr blobs --measures t": "--measures is for --save",
+    "select a.zarr --contrast blobs --save mine --layers nosuch": "no layer",
+    "select a.zarr --contrast blobs --save bad/name": "letters, digits",
+    "select a.zarr --contrast blobs --save mine --measures p_null": "--null 100",
+    "select a.zarr --contrast blobs --measures t": "--measures is for --save",
     "query a.zarr t>0 --by csi": "--by is for --top",
     "query a.zarr t>0 --bins 5": "--bins is for --histogram",
-    "query a.zarr t>0 --columns t": "--columns is for --top or --units",
-    "query a.zarr t>0 --units --group layer": "--group is for counts",
+    "query a.zarr t>0 --columns t": "--columns is for --top or --list",
+    "query a.zarr t>0 --list --per layer": "--per is for counts",
     "responses r.zarr auc --top 2": "--top is for best",
     "responses r.zarr units --similarity cka": "--similarity is for layers",
     "merge a.zarr b.zarr -o nodir/m.zarr": "must exist",
@@ -190,7 +237,7 @@ def test_a_refused_query_leaves_earlier_files_alone(
     kept = tmp_path / "kept.csv"
     kept.write_text("two years of work")
     for form in ("csv", "json"):
-        asked = ("query", "a.zarr", "t > 0", "--units", "--columns", "nosuch", "--format", form)
+        asked = ("query", "a.zarr", "t > 0", "--list", "--columns", "nosuch", "--format", form)
         assert run(*asked, "-o", kept)[0] == 2
         assert run(*asked)[1] == ""
     assert kept.read_text() == "two years of work"
@@ -200,8 +247,8 @@ def test_saved_contrasts_stay_when_a_later_one_is_refused(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    assert run("select", "b.zarr", "blobs", "--save", "mine")[0] == 0
-    again = ("select", "b.zarr", "blobs - noise", "--save", "mine")
+    assert run("select", "b.zarr", "--contrast", "blobs", "--save", "mine")[0] == 0
+    again = ("select", "b.zarr", "--contrast", "blobs - noise", "--save", "mine")
     assert run(*again, "--pairwise")[0] == 2
     assert run(*again, "--where", "p_null < 1")[0] == 2
     assert "mine" in fusiform.open_store(folder / "b.zarr").saved

@@ -110,7 +110,7 @@ def test_an_answer_that_cannot_be_written_is_one_line(
     command: str, stream: str, made_path: Path, tmp_path: Path
 ) -> None:
     asked = f"{command} {made_path}" if command != "--help" else command
-    asked += " 't > -9' --units --format csv" if command == "query" else ""
+    asked += " 't > -9' --list --format csv" if command == "query" else ""
     result = shell(tmp_path, f"{asked} {stream}")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
@@ -118,7 +118,7 @@ def test_an_answer_that_cannot_be_written_is_one_line(
 
 
 def test_a_closed_pipe_is_not_an_error(made_path: Path, tmp_path: Path) -> None:
-    for command in (f"query {made_path} 't > -9' --units --format csv", f"summary {made_path}"):
+    for command in (f"query {made_path} 't > -9' --list --format csv", f"summary {made_path}"):
         result = shell(tmp_path, f"{command} | head -1")
         assert result.stdout.count("\n") == 1
         assert result.stderr == ""

@@ -53,10 +53,10 @@ def test_one_text_equals_a_list_of_it_when_reading(folder: Path, tmp_path: Path)
             fusiform.summary(store, layers=["avgpool"], contrasts=["blobs"]),
         ),
         (
-            fusiform.analyse(path, layers="avgpool", analyses="shares", against="floc", **few),
+            fusiform.analyse(path, layers="avgpool", analyses="shares", agreement="floc", **few),
             fusiform.analyse(
                 store, layers=["avgpool"], analyses=["shares"],
-                against=[fusiform.Criterion("weighted", "t > 3")], **few,
+                agreement=[fusiform.Criterion("weighted", "t > 3")], **few,
             ),
         ),
         (
@@ -116,7 +116,7 @@ def test_one_text_equals_a_list_of_it_when_writing(folder: Path, tmp_path: Path)
     )  # fmt: skip
     assert [layer.name for layer in found.layers] == ["avgpool"]
     assert found.categories == ("a", "b")
-    (row, *_) = flat.bench(parts="kernels", units=100_000, batch_sizes=8, repeats=1)
+    (row, *_) = flat.bench(parts="kernels", array_units=100_000, batch_sizes=8, repeats=1)
     assert row.part == "kernels"
 
 
@@ -127,7 +127,7 @@ def test_one_text_equals_a_list_of_it_when_writing(folder: Path, tmp_path: Path)
         (lambda a, _: fusiform.compare(a), "at least two stores; got 1"),
         (lambda a, out: fusiform.merge(a, out / "m.zarr"), "two stores; got 1"),
         (lambda a, _: fusiform.analyse(a, analyses="share"), "did you mean shares"),
-        (lambda a, _: fusiform.analyse(a, against="flock"), "did you mean floc"),
+        (lambda a, _: fusiform.analyse(a, agreement="flock"), "did you mean floc"),
         (lambda a, _: fusiform.summary(a, layers="avg"), "'avg'"),
         (lambda a, _: fusiform.summary([a]), "a store or its path is needed here; got list"),
         (lambda a, _: fusiform.summary(None), "got NoneType"),

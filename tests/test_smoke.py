@@ -31,7 +31,7 @@ stimuli scramble made/faces -o scrambled
 stimuli pack made -o packed --resize 64 --crop 64
 demo demo --per-category 4
 layers resnet18
-plan resnet18 made --resize 64 --crop 64 --device cpu -q
+plan resnet18 made -o a.zarr --layers layer4.1,avgpool --null 5 {SMALL}
 scan resnet18 made -o a.zarr --layers layer4.1,avgpool --null 5 {SMALL}
 scan resnet18 packed -o b.zarr --layers layer4.1,avgpool --seed 1 {SMALL}
 scan resnet18 made -o c.zarr --layers layer3.1 --workers 2 {SMALL}
@@ -43,21 +43,22 @@ info a.zarr
 archive a.zarr -o a.zarr.zip
 check a.zarr.zip
 summary a.zarr --wide
-analyse a.zarr --resamples 20
-analyse a.zarr --resamples 20 -o analysis.parquet
+summary a.zarr b.zarr --contrast words,faces>bodies
 summary a.zarr b.zarr -o summary.csv
-select a.zarr words --where csi>0 --save words
-query a.zarr t>0 --units --format csv -o query.csv
-query a.zarr.zip t>0 --units --format parquet -o query.parquet
-record resnet18 made --from a.zarr --top 5 -o recording.zarr --device cpu -q
+analyse a.zarr --agreement floc,prince2024 --resamples 20
+analyse a.zarr --resamples 20 -o analysis.parquet
+select a.zarr --contrast words --where csi>0 --save words
+query a.zarr t>0 --list --format csv -o query.csv
+query a.zarr.zip t>0 --list --format parquet -o query.parquet
+record --from a.zarr --top 5 -o recording.zarr --device cpu -q
 responses recording.zarr auc
 responses recording.zarr tuning -o tuning.csv
 responses recording.zarr rdm -o matrices.npz
-compare a.zarr b.zarr --resamples 20
+compare a.zarr b.zarr --pairing depth --resamples 20
 compare a.zarr b.zarr --resamples 20 -o compared.json
 report a.zarr b.zarr --recording recording.zarr --resamples 20 --figures figures -o report.html
 doctor -o .
-bench --parts kernels --units 10000 --batch-sizes 8 --repeats 1
+bench --parts kernels --array-units 10000 --batch-sizes 8 --repeats 1
 """
 
 

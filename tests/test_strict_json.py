@@ -100,7 +100,7 @@ def given(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str
 def test_the_most_selective_unit_has_a_value(
     sharp: Path, monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
-    asked = ("query", "a.zarr", "faces:", "--units", "--columns", columns, "--format", "json")
+    asked = ("query", "a.zarr", "faces:", "--list", "--columns", columns, "--format", "json")
     rows = {row["unit"]: row[columns] for row in strict(given(sharp, monkeypatch, *asked))}
     assert rows[0] == "Infinity"
     assert rows[1] == "-Infinity"
@@ -112,7 +112,7 @@ def test_the_most_selective_unit_has_a_value(
 @pytest.mark.parametrize(
     "command",
     [
-        "summary a.zarr b.zarr --format json", "select a.zarr faces --format json",
+        "summary a.zarr b.zarr --format json", "select a.zarr --contrast faces --format json",
         "analyse a.zarr --resamples 20 --format json", "info a.zarr --json",
         "compare a.zarr b.zarr --resamples 20 --format json", "info r.zarr --json",
         "responses r.zarr units --format json", "responses r.zarr best --format json",
@@ -151,6 +151,6 @@ def test_common_table_readers_get_the_numbers_back(
     sharp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pandas = pytest.importorskip("pandas")
-    asked = ("query", "a.zarr", "faces:", "--units", "--columns", "t", "--format", "json")
+    asked = ("query", "a.zarr", "faces:", "--list", "--columns", "t", "--format", "json")
     frame = pandas.DataFrame(strict(given(sharp, monkeypatch, *asked)))
     assert frame["t"].astype(float).max() == np.inf

@@ -111,7 +111,7 @@ def test_a_child_forked_during_a_kernel_can_call_kernels() -> None:
 
 def query(layer: str, store: Path, output: Path) -> bytes:
     """CSV rows of every unit, written in a new process."""
-    asked = ("-m", "fusiform", "query", str(store), "t > -1", "--units", "--format", "csv")
+    asked = ("-m", "fusiform", "query", str(store), "t > -1", "--list", "--format", "csv")
     result = run(layer, *asked, "-o", str(output))
     assert result.returncode == 0, result.stderr
     return output.read_bytes()

@@ -70,11 +70,11 @@ TABLES: dict[str, tuple[str, ...]] = {
         "CSI 1",
         "CSI 7",
     ),
-    f"select {A}|{CONTRAST}": ("layer", "contrast", "%", "CSI"),
+    f"select {A}|--contrast|{CONTRAST}": ("layer", "contrast", "%", "CSI"),
     f"query {A}|t > 0": ("layer", "contrast", "matching", "%"),
     f"query {A} {B}|t > 0": ("store", "layer", "contrast", "matching"),
     f"query {A}|t > 0|--top 9": ("layer", "contrast", "channel", "t"),
-    f"query {A} {B}|t > 0|--units": ("store", "layer", "contrast", "channel", "t"),
+    f"query {A} {B}|t > 0|--list": ("store", "layer", "contrast", "channel", "t"),
     f"query {A}|t > 0|--quantiles csi": ("layer", "contrast", "units"),
     f"query {A}|t > 0|--histogram csi": ("layer", "contrast", "from"),
     f"responses {R}": ("layer", "units"),
@@ -185,13 +185,13 @@ def test_output_for_files_and_pipes_is_complete(folder: Path, line: str) -> None
 
 
 def test_a_hundred_percent_everywhere(folder: Path) -> None:
-    text = printed(f"query {A}|csi > -9|--group contrast", 120)
+    text = printed(f"query {A}|csi > -9|--per contrast", 120)
     assert "share" not in text
     shares = [float(row.split()[2]) for row in text.splitlines()[2:5]]
     assert max(shares) > 1
     counted = fusiform.open_store(A).query("csi > -9").counts("contrast")
     assert shares == pytest.approx(100 * counted["share"], rel=1e-3)
-    file = printed(f"query {A}|csi > -9|--group contrast --format csv", 60).splitlines()
+    file = printed(f"query {A}|csi > -9|--per contrast --format csv", 60).splitlines()
     assert file[0] == "contrast,matching,units,share"
     assert float(file[1].split(",")[-1]) == counted["share"][0]
 

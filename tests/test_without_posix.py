@@ -28,7 +28,7 @@ scan resnet18 stimuli -o a.zarr {SMALL}
 check a.zarr
 info a.zarr
 summary a.zarr
-query a.zarr t>0 --units --format csv -o query.csv
+query a.zarr t>0 --list --format csv -o query.csv
 record resnet18 stimuli --from a.zarr --top 5 -o recording.zarr --device cpu -q
 report a.zarr --recording recording.zarr --resamples 20 -o report.html
 doctor -o .

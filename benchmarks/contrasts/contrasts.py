@@ -29,9 +29,9 @@ _SLAB = 83_886
 # What all three ways are asked: Welch against the pooled rest, larger, at a false discovery rate.
 SAME = ("--all", "--test", "rest", "--sides", "2", "--where", "q <= 0.05 and t > 0")
 ASKED = [
-    ("faces",),
-    ("faces > bodies + objects",),
-    ("faces - (bodies + objects + places)/3",),
+    ("--contrast", "faces"),
+    ("--contrast", "faces > bodies + objects"),
+    ("--contrast", "faces - (bodies + objects + places)/3"),
     ("--all",),
     ("--all", "--where", "q <= 0.01"),
     ("--all", "--test", "rest", "--where", "t > 5"),

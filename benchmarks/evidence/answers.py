@@ -65,7 +65,7 @@ def main() -> None:
             line = f"scan {model} floc --groups floc {options} -o {store}"
             lines.append(f"fusiform {line}")
             _run(line)
-        record = f"record resnet50 floc --weights {RESNET50} {RECORD} -o r50.responses.zarr"
+        record = f"record resnet50 floc {RECORD} -o r50.responses.zarr"
         costs.append((record, _run(record)))
         lines += [f"fusiform {record}", "```"]
         for command in SHOWN:

@@ -202,9 +202,9 @@ def _tutorial(data: Path) -> list[str]:
         "",
         *_shown("summary", "r50.zarr", *shown),
         *_shown(
-            "select", "r50.zarr", "faces > bodies + objects", "faces + bodies > places",
-            "faces - (bodies + objects)/2", "--test", "rest", "--where", "q <= 0.05 and csi > 1/3",
-            *shown,
+            "select", "r50.zarr", "--contrast", "faces > bodies + objects, faces + bodies > places",
+            "--contrast", "faces - (bodies + objects)/2", "--test", "rest",
+            "--where", "q <= 0.05 and csi > 1/3", *shown,
         ),
         *_shown("summary", "resnet50.zarr", "resnet50-untrained-0.zarr", *shown),
     ]  # fmt: skip

@@ -100,10 +100,10 @@ def _decoding() -> Iterator[str]:
 
 def _memory() -> Iterator[str]:
     yield from ("## Peak memory", "")
-    yield "`fusiform bench resnet18 --parts memory --images 100,1000,10000`, medians of 3."
+    yield "`fusiform bench resnet18 --parts memory --scan-images 100,1000,10000`, medians of 3."
     yield ""
     numbers = [100, 1000, 10_000]
-    yield from _table(bench("resnet18", parts=["memory"], images=numbers, device="cpu"))
+    yield from _table(bench("resnet18", parts=["memory"], scan_images=numbers, device="cpu"))
 
 
 def _table(rows: Iterable[Measurement]) -> Iterator[str]:

@@ -34,7 +34,7 @@ def main(arguments: Namespace) -> None:
     lines = [
         *heading(__name__, "Rows written", f"{named} --rule '{arguments.rule}'"),
         f"Medians of {arguments.repeats} processes, start-up included; formats took turns. `query`",
-        f"of `{arguments.rule}` with `--units` and the default columns.",
+        f"of `{arguments.rule}` with `--list` and the default columns.",
     ]
     for path in arguments.stores:
         lines += _section(path, arguments.rule, formats, arguments.repeats)
@@ -51,7 +51,7 @@ def _section(path: Path, rule: str, formats: list[str], repeats: int) -> Iterato
         for _ in range(repeats):
             for form in formats:
                 output = Path(folder) / f"rows.{form}"
-                written = ["--units", "--format", form, "-o", str(output)]
+                written = ["--list", "--format", form, "-o", str(output)]
                 taken[form].append(run("query", str(path), rule, *written * (form != COUNTED)))
                 sizes[form] = output.stat().st_size if output.exists() else 0
                 output.unlink(missing_ok=True)

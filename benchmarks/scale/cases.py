@@ -35,7 +35,7 @@ from .drawn import SIDE, draw_set
 WAYS = ("before", "after")
 LOOP = "plain loop"
 STORE, ROWS, PAGE = "STORE", "rows.csv", "page.html"
-QUERY = ("query", STORE, "t > 2", "--units", "--format", "csv", "-o", ROWS)
+QUERY = ("query", STORE, "t > 2", "--list", "--format", "csv", "-o", ROWS)
 REPORT = ("report", STORE, "-o", PAGE, "-q")
 
 
@@ -74,7 +74,7 @@ CASES = {
         "benchmarks.scale.drawn:small",
         (5000, 2, SIDE),
         ("--folds", "1"),
-        (*_ASKED, QUERY, ("select", STORE, "c0000"), REPORT),
+        (*_ASKED, QUERY, ("select", STORE, "--contrast", "c0000"), REPORT),
         plan=True,
     ),
     **{

@@ -28,7 +28,7 @@ STORE = Path("ladder.zarr")
 ASKED: dict[str, tuple[Any, ...]] = {
     "check": ("check", STORE),
     "summary": ("summary", STORE),
-    "query": ("query", STORE, "t > 5", "--units", "--format", "csv", "-o", "rows.csv"),
+    "query": ("query", STORE, "t > 5", "--list", "--format", "csv", "-o", "rows.csv"),
     "analyse": ("analyse", STORE),
     "report": ("report", STORE, "-o", "page.html", "-q"),
 }

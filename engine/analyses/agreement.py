@@ -33,7 +33,7 @@ class Agreement:
     jaccard: float | None
 
 
-def agreement(
+def agreements(
     store: StoreReader,
     criteria: Sequence[Criterion],
     layers: str | Sequence[str] = "*",

@@ -18,7 +18,7 @@ from ..store.reader import map_ahead
 from ..store.store_reader import StoreReader
 from ..table import Table
 from ..values import listed
-from .agreement import Agreement, agreement
+from .agreement import Agreement, agreements
 from .census import Census, take_census
 from .consistency import SIMILARITIES, Consistency, Distance, LayerGeometries
 from .costs import affordable, cost_of
@@ -125,7 +125,7 @@ def analyse(
     neighbours: Neighbours = "rook",
     distance: Distance = "correlation",
     similarities: str | Sequence[str] = SIMILARITIES,
-    against: str | Criterion | Sequence[str | Criterion] = (),
+    agreement: str | Criterion | Sequence[str | Criterion] = (),
     note: Callable[[str], None] = lambda _: None,
 ) -> Analysis:
     """Analyse a store under a criterion; ``docs/definitions.md`` defines every analysis.
@@ -147,7 +147,7 @@ def analyse(
     neighbours : neighbours on a map, for Moran's I: ``rook`` or ``queen``
     distance : distance between two categories' patterns: ``correlation`` or ``euclidean``
     similarities : how layers are compared: some of ``spearman``, ``kendall``, ``cka``
-    against : other criteria, or names of presets, to compare the criterion with
+    agreement : other criteria, or names of presets: which units they select too
     note : called with a line about a requested analysis that costs much, before it is computed
 
     Raises
@@ -175,7 +175,7 @@ def analyse(
         "confusion": confusion,
     }
     rows: dict[str, list[Any]] = {name: [] for name in by_layer}
-    others = [preset(one) if isinstance(one, str) else one for one in listed(against)]
+    others = [preset(one) if isinstance(one, str) else one for one in listed(agreement)]
     named = store.layers_named(layers)
     parsed = parse_contrasts(contrasts, store.categories)
     similarities = listed(similarities)
@@ -208,7 +208,7 @@ def analyse(
         left_out.append(
             f"matrices of dissimilarities are left out: {values:,} numbers: choose fewer layers"
         )
-    compared = agreement(store, [criterion, *others], layers, contrasts) if others else ()
+    compared = agreements(store, [criterion, *others], layers, contrasts) if others else ()
     return Analysis(
         store=str(store.path),
         provenance=store.provenance,

@@ -30,9 +30,9 @@ def bench(
     *,
     parts: str | Sequence[str] = PARTS,
     device: str | None = None,
-    units: int = 5_500_000,
+    array_units: int = 5_500_000,
     batch_sizes: int | Sequence[int] = (8, 32, 128),
-    images: int | Sequence[int] = (100, 1000),
+    scan_images: int | Sequence[int] = (100, 1000),
     batch_size: int = 32,
     repeats: int = 7,
     note: Callable[[str], None] = lambda _: None,
@@ -47,9 +47,9 @@ def bench(
         batch with all blocks recorded against the bare forward pass), ``decoding`` (images per
         second and thread), ``memory`` (peak of whole scans by number of images)
     device : as in :func:`fusiform.scan`
-    units, batch_sizes : shapes of the kernels' arrays ``[batch size, units]``; the largest takes
-        ``4 x units x batch size`` bytes, and twice that in float64
-    images : numbers of images to scan, for ``memory``
+    array_units, batch_sizes : shapes of the kernels' arrays ``[batch size, units]``; the largest
+        takes ``4 x units x batch size`` bytes, and twice that in float64
+    scan_images : numbers of images to scan, for ``memory``
     batch_size : images per forward pass, for ``network`` and ``memory``
     repeats : turns; the median counts. ``memory`` takes three scans each
     note : called with the name of each part that begins
@@ -63,8 +63,8 @@ def bench(
     UserError : an unknown part, device, precision or model; no compiler; a number out of range
     """
     network = Network(network, weights="none") if isinstance(network, str) else network
-    parts, batch_sizes, images = listed(parts), listed(batch_sizes), listed(images)
-    _check(parts, batch_sizes, images, batch_size=batch_size, repeats=repeats, units=units)
+    parts, batch_sizes, images = listed(parts), listed(batch_sizes), listed(scan_images)
+    _check(parts, batch_sizes, images, array_units, batch_size=batch_size, repeats=repeats)
     plain = replace(network, precision=None, compile=False)
     target = device_for(device)
     if not has_float64(target):
@@ -84,7 +84,10 @@ def bench(
             if part == "kernels":
                 with recycled():
                     yield from measure_kernels(
-                        target, units=units, batch_sizes=sorted(set(batch_sizes)), repeats=repeats
+                        target,
+                        units=array_units,
+                        batch_sizes=sorted(set(batch_sizes)),
+                        repeats=repeats,
                     )
             elif part == "network":
                 yield from measure_network(network, target, batch_size=batch_size, repeats=repeats)
@@ -104,16 +107,16 @@ def _check(
     parts: Sequence[str],
     batch_sizes: Sequence[int],
     images: Sequence[int],
+    units: int,
     *,
     batch_size: int,
     repeats: int,
-    units: int,
 ) -> None:
     for part in parts:
         if part not in PARTS:
             raise UserError(f"there is no part {part!r} to measure: {nearest(part, PARTS)}")
-    refuse_numbers(batch_size=batch_size, repeats=repeats, units=units)
-    for name, each in (("batch_size", batch_sizes), ("images", images)):
+    refuse_numbers(batch_size=batch_size, repeats=repeats, array_units=units)
+    for name, each in (("batch_size", batch_sizes), ("scan_images", images)):
         for number in each:
             refuse_numbers(**{name: number})
     if not batch_sizes or min(batch_size, repeats, *batch_sizes) < 1 or units < LEAST_UNITS:

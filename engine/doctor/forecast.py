@@ -73,31 +73,39 @@ class Forecast:
 def plan(
     network: Network | str | nn.Module,
     stimuli: Any,
+    output: str | Path | None = None,
     *,
     design: Design = Design(),
     resources: Resources = Resources(),
+    overwrite: bool = False,
+    restart: bool = False,
+    go_back: bool = False,
     progress: bool | Listener = True,
 ) -> Forecast:
     """Memory, disk and time of a scan, before it runs.
 
-    The values are those of :func:`fusiform.scan`; weights make no difference and are not loaded.
-    Stimuli are listed, and some are decoded.
+    Weights make no difference and are not loaded. Stimuli are listed, and some are decoded. Nothing
+    is written.
 
     Parameters
     ----------
-    network, stimuli, design, resources, progress : as in :func:`fusiform.scan`
+    network, stimuli, output, design, resources, progress : as in :func:`fusiform.scan`
+    overwrite, restart, go_back : as in :func:`fusiform.scan`
 
     Raises
     ------
-    UserError : the scan cannot be carried out as requested; it does not fit into memory
+    UserError : the scan cannot be carried out as requested; it does not fit into memory; the output
+        exists, unless it may be replaced
 
     Examples
     --------
     >>> fusiform.plan("resnet50", "stimuli/").seconds  # doctest: +SKIP
     """
     from ..scanning.bar import listening
+    from ..store.writing.publishing import refuse_existing
+    from ..store.writing.resuming import Existing, as_begun
 
-    network = Network.of(network)
+    existing, network = Existing(overwrite, restart, go_back), Network.of(network)
     if isinstance(network.model, str):
         network = replace(network, weights="none", seed=0)
     request = Request(network, Stimuli.of(stimuli), design, resources)
@@ -106,6 +114,9 @@ def plan(
             "a plan says how long all stimuli take, and a stream does not say how many come: give "
             "a map-style Dataset"
         )
+    if output is not None:
+        refuse_existing(output, overwrite, unfinished=True)
+        request = request if existing.restart else as_begun(request, output)
     with listening(progress) as listener:
         listener.begin("loading libraries")
         from ..networks.lending import lent

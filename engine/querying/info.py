@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, shortened
-from ..groups import Groups
 from ..layer import Layer, describe_units
+from ..stimulus_groups import Groups
 from ..store.files.archive import Archive
 from ..store.location import name_of
 from ..store.reader import Reader

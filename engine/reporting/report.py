@@ -86,11 +86,12 @@ def report(
     _check_outputs(output, figures)
     results = [Store.of(store) for store in stores]
     opened = [Recording.of(recording) for recording in listed(recordings)]
-    texts = None if contrasts is None else list(dict.fromkeys(listed(contrasts)))
     for result in results:
         require_complete(result)
         result.layers_named(layers)
-        parse_contrasts(texts, result.categories)
+        parse_contrasts(contrasts, result.categories)
+    named = () if contrasts is None else parse_contrasts(contrasts, results[0].categories)
+    texts = list(dict.fromkeys(one.text for one in named)) or None
     places = [store_of(recording, results) for recording in opened]
     chosen = leading_contrasts(results, criterion, layers, texts)
     analyses = []

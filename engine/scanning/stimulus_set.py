@@ -12,12 +12,12 @@ from typing import Any
 
 from ..daemons import daemons
 from ..errors import UserError
-from ..groups import remarks
 from ..moments.plan import Plan
 from ..registry import SHOWN
 from ..spec import Stimuli
 from ..stimuli.catalogue import Catalogue, read_catalogue
 from ..stimuli.columns import Column
+from ..stimulus_groups import remarks
 from .memory import peak_memory
 from .progress import Listener, Progress
 

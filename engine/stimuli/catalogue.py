@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..daemons import daemons
 from ..errors import UserError, require_path, shortened
-from ..groups import Folders, Given, Groups
+from ..stimulus_groups import Folders, Given, Groups
 from ..texts import composed
 from .arrays.named import ARRAYS
 from .arrays.sets import list_arrays
@@ -216,7 +216,7 @@ def read_catalogue(
         shard; arrays in HDF5 or NumPy files (``FILE`` or ``FILE:ARRAY``); a folder written by
         Hugging Face's ``save_to_disk``; a packed set
     groups : new category -> the folder or folders (or manifest categories) it joins, or another
-        form that :class:`..groups.Groups` takes; only these are used, in this order
+        form that :class:`..stimulus_groups.Groups` takes; only these are used, in this order
     root : another folder for stimuli of a manifest
 
     Raises

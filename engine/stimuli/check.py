@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..groups import remarks
 from ..spec import Stimuli
+from ..stimulus_groups import remarks
 from ..values import in_json
 from .catalogue import Catalogue, read_catalogue
 from .images import BACKGROUND, KINDS, UnfitStimulus, open_image, read_header, strips, suffix_of

@@ -12,7 +12,6 @@ from reprlib import Repr
 from typing import Any
 
 from ..errors import UserError
-from ..groups import Groups
 from ..layer import COORDINATES, DTYPES, UNITS, Layer, is_function
 from ..registry import (
     EXTREMES,
@@ -26,6 +25,7 @@ from ..registry import (
     is_coordinate_name,
 )
 from ..spec import PRECISIONS
+from ..stimulus_groups import Groups
 from .schema import RecordedLayer, RecordingSchema, RootSchema, StoreSchema
 
 # No scan exceeds these.

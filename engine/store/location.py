@@ -18,8 +18,8 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from ..errors import UserError, first_line, require_path
-from ..groups import Groups
 from ..spec import Stimuli
+from ..stimulus_groups import Groups
 from ..urls import IS_URL, Url
 from .files.archive import Archive, is_archive
 from .files.durable import DurableFolder

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from ..daemons import daemons
 from ..errors import UserError, nearest
-from ..groups import Groups
 from ..layer import Layer
 from ..registry import SHOWN
 from ..spec import Design, Network, Stimuli
+from ..stimulus_groups import Groups
 from ..urls import Url
 from ..values import listed
 from .arrays import Arrays, Consolidated

@@ -7,10 +7,10 @@ from posixpath import dirname
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..groups import Folders, Groups
 from ..preprocessing import Preprocessing
 from ..registry import AS_GIVEN, SHOWN, UNTRAINED
 from ..spec import Design, Network, Stimuli
+from ..stimulus_groups import Folders, Groups
 from .attributes import is_integer_in
 
 if TYPE_CHECKING:

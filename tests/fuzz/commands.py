@@ -74,7 +74,7 @@ class Command(NamedTuple):
 
 
 def _query(form: str) -> Command:
-    line = f"query ref.zarr t>-9 --units --format {form} -o out/q.{form}"
+    line = f"query ref.zarr t>-9 --list --format {form} -o out/q.{form}"
     return Command(line, "files", _earlier_files(f"q.{form}"))
 
 
@@ -265,7 +265,7 @@ def _prepare() -> None:
         f"scan {SCAN} --layers pool -o ref.zarr",
         f"scan {SCAN} --layers head -o other.zarr",
         f"record {SCAN} --layers head --units all --random 5 -o r.zarr",
-        "select ref.zarr words --save first",
+        "select ref.zarr --contrast words --save first",
     ):
         ended = run(line.split(), None)
         if ended.code:

@@ -5,7 +5,8 @@
     faces + bodies > scenes + words
     faces - (bodies + scenes + words)/3      weights of category means, which sum to 0
 
-Names with characters other than letters, digits, ``_`` and ``.`` are quoted (a quote in a name is
+Several contrasts are joined by commas. Names with characters other than letters, digits, ``_`` and
+``.`` are quoted (a quote in a name is
 doubled), unless the name is the whole text. A number that neither multiplies nor divides is the
 category of that name, if there is one. Names are compared in the Unicode form NFC.
 
@@ -18,15 +19,19 @@ category of that name, if there is one. Names are compared in the Unicode form N
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 
 from ...errors import UserError, nearest, shortened
 from ...texts import composed
 from ...values import listed
 from .grammar import Token, Tokens, quoted
+
+_QUOTED_OR_COMMA = re.compile(r""""(?:[^"]|"")*"|'(?:[^']|'')*'|,""")
 
 
 @dataclass(frozen=True)
@@ -85,13 +90,24 @@ def every_category(categories: Sequence[str]) -> list[Contrast]:
 def parse_contrasts(texts: str | Sequence[str] | None, categories: Sequence[str]) -> list[Contrast]:
     """Parse one or several contrasts; None stands for each category against all others.
 
+    Commas outside quotes separate contrasts, unless the text is the name of a category.
+
     Raises
     ------
     UserError : see :func:`parse_contrast`
     """
     if texts is None:
         return every_category(categories)
-    return [parse_contrast(text, categories) for text in listed(texts)]
+    return [parse_contrast(one, categories)
+            for text in listed(texts) for one in _separated(text, categories)]  # fmt: skip
+
+
+def _separated(text: str, categories: Sequence[str]) -> list[str]:
+    """The contrasts that commas of a text separate."""
+    if not isinstance(text, str) or "," not in text or place_of(text, categories) is not None:
+        return [text]
+    cuts = [found.start() for found in _QUOTED_OR_COMMA.finditer(text) if found[0] == ","]
+    return [text[start + 1 : stop] for start, stop in pairwise((-1, *cuts, len(text)))]
 
 
 def pairs(contrast: Contrast) -> list[Contrast]:

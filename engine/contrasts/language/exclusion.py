@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from .contrast import Contrast
-from .criterion import Criterion
+from .criterion import Criterion, require_criterion
 from .rule import Comparison, Condition, Rule
 
 # One-sided p below these mean a larger response to the target; q is never below p.
@@ -19,6 +19,7 @@ _EVEN = {"p": 0.5, "q": 0.5, "log10_p": math.log10(0.5)}
 
 def exceeds_each(criterion: Criterion) -> bool:
     """Whether a selected unit always responds more to the target than to each baseline category."""
+    require_criterion(criterion)
     each = criterion.test == "each" or criterion.pairwise
     return each and _asks_for_more(criterion.rule(), criterion.sides)
 

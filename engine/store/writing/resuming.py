@@ -45,11 +45,22 @@ class Existing:
     overwrite : replace an earlier store
     restart : discard the draft, instead of resuming it
     go_back : continue from the commit before the last, if that is damaged
+
+    Raises
+    ------
+    UserError : both of these
     """
 
     overwrite: bool = False
     restart: bool = False
     go_back: bool = False
+
+    def __post_init__(self) -> None:
+        if self.go_back and self.restart:
+            raise UserError(
+                "a run goes back by one commit, or begins anew; got `go_back=True` and "
+                "`restart=True`: choose one"
+            )
 
 
 @contextmanager
@@ -77,11 +88,6 @@ def resuming(
     """
     kind, overwrite = blueprint.kind, existing.overwrite
     refuse_existing(output, overwrite, unfinished=True, kind=kind)
-    if existing.go_back and existing.restart:
-        raise UserError(
-            f"a {kind.work} goes back by one commit, or begins anew; got `go_back=True` and "
-            "`restart=True`: choose one"
-        )
     final, location = final_location(output), _draft_location(output)
     # An error of zarr about a group that is not there would keep the store in a reference cycle.
     draft, begun, in_memory = None, False, isinstance(location, Memory)
