@@ -120,7 +120,8 @@ def test_repeated_layers_are_all_in_the_answer(
 @pytest.mark.parametrize(
     "command",
     [
-        "summary a.zarr --format json", "select a.zarr --format json", "analyse a.zarr shares --format json",
+        "summary a.zarr --format json", "select a.zarr --format json",
+        "analyse a.zarr shares --format json",
         "compare a.zarr b.zarr --resamples 5 --format json", "responses r.zarr auc --format json",
     ],
 )  # fmt: skip

@@ -70,7 +70,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "CSI 1",
         "CSI 7",
     ),
-    f"select {A}|--contrast|{CONTRAST}": ("layer", "contrast", "%", "CSI"),
+    f"select {A} --contrast|{CONTRAST}": ("layer", "contrast", "%", "CSI"),
     f"query {A}|t > 0": ("layer", "contrast", "matching", "%"),
     f"query {A} {B}|t > 0": ("store", "layer", "contrast", "matching"),
     f"query {A}|t > 0|--top 9": ("layer", "contrast", "channel", "t"),
