@@ -244,6 +244,33 @@ def test_layers_with_positions_and_without_are_not_joined(control: Opened) -> No
         assert max(lines) == 2
 
 
+def test_a_layer_without_positions_does_not_flatten_the_others(
+    browser: Any, controlled: Path, tmp_path: Path
+) -> None:
+    """Its share is 90 %, theirs 2 %: the axis ends at theirs, and an arrow has its value."""
+    text = controlled.read_text(encoding="utf-8")
+    data = data_of(text)
+    for store in data["stores"]:
+        shares = store["tables"]["shares"]
+        own = [0.9 if store["layers"][i] == "head" else 0.02 for i in shares["layer"]]
+        shares["share"] = shares["low"] = shares["high"] = own
+    block = re.search(r'id="findings">(.*?)</script>', text, re.DOTALL)
+    assert block
+    text = text.replace(block[1], str(json_block(data)))
+    (tmp_path / "a.html").write_text(text, encoding="utf-8")
+    context = browser.new_context()
+    page = Opened(context, tmp_path / "a.html")
+    names = [contrast["name"] for contrast in data["contrasts"]]
+    for name in names:
+        assert page.words("share").count(f"{name} \N{UPWARDS ARROW} 90\N{NO-BREAK SPACE}%") == 2
+    assert "2\N{NO-BREAK SPACE}%" in page.words("share")
+    assert "20\N{NO-BREAK SPACE}%" not in page.words("share")
+    page.choose("#choices", "Category", "0")
+    assert page.words("share").count("\N{UPWARDS ARROW} 90\N{NO-BREAK SPACE}%") == 2
+    assert not page.wrong
+    context.close()
+
+
 def test_means_of_few_units_are_in_the_numbers_only(control: Opened, controlled: Path) -> None:
     rows = [
         units

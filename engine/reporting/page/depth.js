@@ -31,7 +31,7 @@ function overDepth({ title, label, tick, rows, point, band, bandName, apart, sec
   const pointsOf = (store, k, axis, reader) => parted(store, rows(store, k), (row) => {
     const { text, ...read } = reader(row);
     const where = joined(nameIf(store), row.layer, contrasts[k].name);
-    return { x: axis.at(store, row.layer), ...read, text: `${where}: ${text}` };
+    return { x: axis.at(store, row.layer), apart: store.placeless.has(row.layer), ...read, text: `${where}: ${text}` };
   });
   return (width, theme) => {
     const shown = shownContrasts();
@@ -46,7 +46,7 @@ function overDepth({ title, label, tick, rows, point, band, bandName, apart, sec
     ]);
     const bands = ({ parts, axis }) => (band ? parts.map(([store, k, s]) => ({
       colour: theme.muted, dash: together ? storeStyle(s).dash : 0,
-      points: parted(store, rows(store, k), (row) => ({ x: axis.at(store, row.layer), ...band(row) })),
+      points: parted(store, rows(store, k), (row) => ({ x: axis.at(store, row.layer), apart: store.placeless.has(row.layer), ...band(row) })),
     })) : []);
     return drawLines({
       label: title, y: { label: `${label}.${own && !together ? " Each panel has its own scale." : ""}${apartIn(stores)}`, format: tick, own: !together && own }, columns: together ? 3 : 2, least: together && shown.length > 1 ? 240 : 300,

@@ -6,8 +6,8 @@ const FEW_OR_NONE = "no or too few selective units";
 
 /**
  * panels: [{title, x: {ticks: [{at, label}], label}, series, bands}]
- * series: [{name, label, colour, dash, hollow, marker, points: [{x, y, low, high, text}]}], x from 0 to 1; several
- * series of a panel have their label, or else their name, at their end
+ * series: [{name, label, colour, dash, hollow, marker, points: [{x, y, low, high, apart, text}]}], x from 0 to 1;
+ * several series of a panel have their label, or else their name, at their end; points apart may lie beyond the axis
  * bands: [{colour, points: [{x, low, high}]}], drawn behind
  */
 function drawLines(spec, width, theme) {
@@ -18,12 +18,14 @@ function drawLines(spec, width, theme) {
   const nothing = (panel) => (panel.series.some((one) => !isZero(one)) ? null : panel.series.some(hasZero) ? "nothing is selective" : FEW_OR_NONE);
   const [panels, start] = drawable(plot, spec.panels, nothing, top);
   const places = grid(width, panels.map(() => 0), { most: spec.columns ?? 2, least: spec.least ?? 300 });
-  const shared = domainOf(panels.flatMap(valuesOf));
+  const shared = domainOf(valuesOf(panels));
   const zeros = panels.map(zeroNames);
   const below = 18 + Math.max(0, ...panels.map((panel) => roomBelow(panel.x))) + (zeros.some(Boolean) ? 34 : 0);
   const high = Math.max(spec.height ?? 220, ...panels.map((panel) => labelled(panel).length * (LABEL + 2)));
   const whole = 24 + high + below;
-  const gutter = Math.max(0, ...panels.flatMap(labelled).map((one) => widthOf(labelOf(one), LABEL))) + 16;
+  const domainFor = (panel) => (spec.y.own ? domainOf(valuesOf([panel])) : shared);
+  const endOf = (panel, one) => `${labelOf(one)} ${beyond(one.points.findLast((p) => p.y != null), domainFor(panel), spec.y.format)}`.trim();
+  const gutter = Math.max(0, ...panels.flatMap((panel) => labelled(panel).map((one) => widthOf(endOf(panel, one), LABEL)))) + 16;
   let row = 0;
   panels.forEach((panel, index) => {
     const box = {
@@ -32,8 +34,9 @@ function drawLines(spec, width, theme) {
     };
     box.bottom = box.top + high;
     if (labelled(panel).length) box.right -= Math.min(gutter, places.wide * 0.27) - 4;
-    const domain = spec.y.own ? domainOf(valuesOf(panel)) : shared;
-    const y = linear(domain, [box.bottom, box.top]);
+    const domain = domainFor(panel);
+    const along = linear(domain, [box.bottom, box.top]);
+    const y = (value) => Math.max(box.top, Math.min(box.bottom, along(value)));
     const x = linear([0, 1], [box.left + 8, box.right - 8]);
     drawFrame(plot, panel, box, domain, spec.y.format, x, y);
     for (const band of panel.bands ?? []) {
@@ -43,7 +46,8 @@ function drawLines(spec, width, theme) {
     }
     for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, 0.16);
     for (const one of panel.series) row = drawSeries(plot, one, box, x, y, row, panel);
-    drawNames(plot, labelled(panel), box, x, y, places.left(index) + places.wide);
+    drawNames(plot, labelled(panel), box, x, y, places.left(index) + places.wide, (one) => endOf(panel, one));
+    if (!labelled(panel).length) drawBeyond(plot, panel, domain, spec.y.format, x, y);
     noteBelow(plot, zeros[index], { left: box.left, wide: places.wide - LEFT, top: box.bottom, high: roomBelow(panel.x) + 3 }, 2);
   });
   return plot.finish(start + places.rows * whole, spec.label);
@@ -83,7 +87,7 @@ function zeroNames(panel) {
 }
 
 /** Names at the ends of lines, moved apart so that none touches another. */
-function drawNames(plot, series, box, x, y, right) {
+function drawNames(plot, series, box, x, y, right, endOf) {
   const ends = series.map((one) => ({ one, last: one.points.findLast((p) => p.y != null) }))
     .sort((a, b) => y(a.last.y) - y(b.last.y) || series.indexOf(a.one) - series.indexOf(b.one));
   const apart = LABEL + 1.5;
@@ -92,12 +96,31 @@ function drawNames(plot, series, box, x, y, right) {
   for (const { one, last, at } of ends) {
     const from = x(last.x) + 5;
     plot.add("path", { d: `M${round(from)} ${round(y(last.y))}L${round(box.right + 4)} ${round(at)}`, fill: "none", stroke: one.colour, "stroke-width": 0.75, "stroke-opacity": 0.6 });
-    plot.text(box.right + 7, at + 4, fitted(labelOf(one), right - box.right - 7, LABEL), { "font-size": LABEL, class: "end" });
+    plot.text(box.right + 7, at + 4, fitted(endOf(one), right - box.right - 7, LABEL), { "font-size": LABEL, class: "end" });
   }
 }
 
-function valuesOf(panel) {
-  return [...panel.series, ...(panel.bands ?? [])].flatMap((one) => one.points.flatMap(({ y, low, high }) => [y, low, high]));
+/** The value of a point beyond the axis, with an arrow; empty within. */
+function beyond(point, [low, high], format) {
+  if (point.y <= high && point.y >= low) return "";
+  return `${point.y > high ? "↑" : "↓"} ${format(point.y)}`;
+}
+
+/** The values of points beyond the axis, where lines have no names at their ends. */
+function drawBeyond(plot, panel, domain, format, x, y) {
+  for (const point of panel.series.flatMap((one) => one.points.filter((p) => p.y != null))) {
+    const said = beyond(point, domain, format);
+    if (said) plot.text(x(point.x) - 8, y(point.y) + 4, said, { "font-size": LABEL, "text-anchor": "end" });
+  }
+}
+
+/** What an axis covers: all points, but those apart only up to twice the others, which they would flatten. */
+function valuesOf(panels) {
+  const points = panels.flatMap((panel) => [...panel.series, ...(panel.bands ?? [])].flatMap((one) => one.points));
+  const values = (some) => some.flatMap(({ y, low, high }) => [y, low, high]).filter(Number.isFinite);
+  const joinedUp = values(points.filter((point) => !point.apart));
+  const most = 2 * Math.max(...joinedUp.map(Math.abs));
+  return [...joinedUp, ...values(points.filter((point) => point.apart)).filter((value) => !most || !joinedUp.length || Math.abs(value) <= most)];
 }
 
 function drawFrame(plot, panel, box, domain, format, x, y) {
