@@ -17,32 +17,42 @@ from fusiform.engine.bench.measure import Finished, run
 from ..shared import RESNET50, head, heading, save, testdata
 
 SOME = "--layers layer4.2,avgpool"
-# Networks by their stores: a name, and the options of its scan.
-NETWORKS = {
-    "r50.zarr": f"resnet50 --weights {RESNET50}",
-    "r50-untrained.zarr": "resnet50 --weights none",
-    "clip-untrained.zarr": "clip:RN50 --weights none --resize 256 --crop 224 "
-    "--interpolation bilinear",
-}
-# What is asked and shown, and what is only timed.
-SHOWN = (
-    f"analyse r50.zarr shares spread localisation {SOME}",
-    f"compare r50.zarr r50-untrained.zarr {SOME} --measures share,csi",
-    "compare r50-untrained.zarr clip-untrained.zarr --layers layer4.2 --measures share,gini",
+FLOC = "floc --groups floc"
+# From photographs to a figure: the tutorial shows these commands, and what they print.
+WALK = (
+    f"stimuli check {FLOC}",
+    f"plan resnet50 {FLOC} --weights {RESNET50} --memory-budget 1500MiB",
+    f"scan resnet50 {FLOC} --weights {RESNET50} -o r50.zarr",
+    f"scan resnet50 {FLOC} --weights none -o r50-untrained.zarr",
+    f"summary r50.zarr r50-untrained.zarr {SOME}",
+    f"select r50.zarr --contrast 'faces > bodies + objects' --contrast 'faces + bodies > places' "
+    f"--test rest --where 'q <= 0.05 and csi > 1/3' {SOME}",
+    "query r50.zarr 'faces: t > 5 and csi > 0.33' --layers 'layer4.*' --top 5",
+    f"analyse r50.zarr shares spread {SOME}",
+    f"compare r50.zarr r50-untrained.zarr --measures share,csi {SOME}",
+    "record --from r50.zarr --select '*' --top 25 -o r50.responses.zarr",
     "responses r50.responses.zarr best --contrast faces --layers layer4.2 --top 2",
+    "report r50.zarr r50-untrained.zarr --recording r50.responses.zarr -o report.html "
+    "--figures figures",
+)
+OTHERS = (
+    f"scan clip:RN50 {FLOC} --weights none --resize 256 --crop 224 --interpolation bilinear "
+    "-o clip-untrained.zarr",
+    "compare r50-untrained.zarr clip-untrained.zarr --layers layer4.2 --measures share,gini",
     "responses r50.responses.zarr layers --layers layer3.5,layer4.0,layer4.1,layer4.2,avgpool",
 )
+# What is only timed.
 TIMED = (
     "analyse r50.zarr",
     "compare r50.zarr r50-untrained.zarr",
     "compare r50.zarr r50-untrained.zarr clip-untrained.zarr",
     "responses r50.responses.zarr auc",
     "responses r50.responses.zarr ceiling",
-    "report r50.zarr r50-untrained.zarr -o two.html",
     "report r50.zarr r50-untrained.zarr clip-untrained.zarr --recording r50.responses.zarr "
     "-o three.html",
 )
-RECORD = "--from r50.zarr --select '*' --top 25"
+# Columns of the terminal that answers are printed for.
+COLUMNS = 100
 
 
 def main() -> None:
@@ -51,28 +61,26 @@ def main() -> None:
         *heading(__name__, "The answers", needs_testdata=True),
         "",
         "Stimuli: fLoc (Stigliani, Weiner & Grill-Spector 2015), 96 photographs in each of 5",
-        "domains. Networks:",
+        f"domains. On a terminal of {COLUMNS} columns.",
         "",
-        "```",
+        "## From photographs to a figure",
     ]
     costs: list[tuple[str, Finished]] = []
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        os.environ["COLUMNS"] = str(COLUMNS)
         Path("floc").symlink_to(data / "stimuli" / "floc")
         Path(RESNET50).symlink_to(data / "weights" / RESNET50)
-        for store, network in NETWORKS.items():
-            model, _, options = network.partition(" ")
-            line = f"scan {model} floc --groups floc {options} -o {store}"
-            lines.append(f"fusiform {line}")
-            _run(line)
-        record = f"record resnet50 floc {RECORD} -o r50.responses.zarr"
-        costs.append((record, _run(record)))
-        lines += [f"fusiform {record}", "```"]
-        for command in SHOWN:
-            shown = _run(command).output.rstrip()
-            lines += ["", "```", f"$ fusiform {command}", shown, "```"]
+        for command in WALK:
+            found = _run(command)
+            lines += _shown(command, found)
+            if not command.startswith(("stimuli", "plan", "scan")):
+                costs.append((command, found))
+        lines += ["", "## More answers"]
+        for command in OTHERS:
+            lines += _shown(command, _run(command))
         costs += [(command, _run(command)) for command in TIMED]
-        sizes = {name: Path(name).stat().st_size / 1e6 for name in ("two.html", "three.html")}
+        sizes = {name: Path(name).stat().st_size / 1e6 for name in ("report.html", "three.html")}
     lines += [
         "",
         "## What asking costs",
@@ -90,6 +98,13 @@ def main() -> None:
         "Pages: " + ", ".join(f"{name} {size:.1f} MB" for name, size in sizes.items()) + ".",
     ]
     save(__name__, re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).splitlines())
+
+
+def _shown(command: str, found: Finished) -> list[str]:
+    """A command with what it printed, and its last notes, as a block."""
+    _, wrote, end = found.notes.partition("\nwrote ")
+    printed = [*found.output.rstrip().splitlines(), *(wrote + end).strip().splitlines()]
+    return ["", "```", f"$ fusiform {command}", *printed, "```"]
 
 
 def _run(command: str) -> Finished:

@@ -70,12 +70,14 @@ class Finished(NamedTuple):
     """A finished command: its output, seconds, and largest memory in bytes.
 
     ``peak_bytes`` is resident memory, ``anonymous_bytes`` the part without a file behind it.
+    ``notes`` is what it printed on stderr.
     """
 
     output: str
     seconds: float
     peak_bytes: int
     anonymous_bytes: int
+    notes: str
 
 
 def run(*arguments: str) -> Finished:
@@ -110,4 +112,4 @@ def run_python(*arguments: str) -> Finished:
             unsaid = signal if process.returncode < 0 else "no reason given"
             *_, reason = [unsaid, *errors.read().strip().splitlines()]
             raise UserError(f"{' '.join(arguments)} failed: {reason}")
-        return Finished(output.read(), taken, peak, anonymous)
+        return Finished(output.read(), taken, peak, anonymous, errors.read())
