@@ -333,7 +333,7 @@ def test_commands_write_the_frames(
     few = {"resamples": 20}
     asked: dict[str, tuple[list[str], Result]] = {
         "summary": ([made, *where], fusiform.summary(made, CRITERION)),
-        "select": ([made, "faces > scenes", *where],
+        "select": ([made, "--contrast", "faces > scenes", *where],
                    fusiform.summary(made, CRITERION, contrasts="faces > scenes")),
         "analyse": ([made, *where, "--resamples", "20"], fusiform.analyse(made, CRITERION, **few)),
         "compare": ([made, made, *where, "--resamples", "20", "--measures", "share,gini"],

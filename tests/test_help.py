@@ -75,7 +75,7 @@ def test_options_stand_below_their_value() -> None:
 def test_scan_and_plan_take_the_same_values() -> None:
     taken = {name: {flag for command, flag, *_ in options() if command == name}
              for name in ("scan", "plan")}  # fmt: skip
-    assert taken["plan"] - taken["scan"] == {"json"}
+    assert taken["plan"] - taken["scan"] == {"json", "wide"}
     assert taken["scan"] <= taken["plan"]
     python = [list(signature(one).parameters) for one in (fusiform.scan, fusiform.plan)]
     assert python[0] == python[1]

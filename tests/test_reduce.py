@@ -346,7 +346,14 @@ def test_layers_and_info_commands_describe_reduced_units(
         return found.output
 
     listed = run("layers", f"{module}:Net", "--crop", "16", "--units", "channel")
-    assert listed.splitlines()[2].split()[:5] == ["maps", "Conv2d", "6", "(channel)", "6"]
+    assert listed.splitlines()[2].split()[:6] == [
+        "maps",
+        "default",
+        "6",
+        "6",
+        "channel",
+        "Conv2d",
+    ]
     rows = json.loads(run("layers", f"{module}:Net", "--crop", "16", "--units", "token", "--json"))
     by_name = {row["name"]: row for row in rows["layers"]}
     assert by_name["maps"]["dims"] == ["y", "x"]
