@@ -136,13 +136,13 @@ def compare(
         ),
     ] = None,
     pairing: Annotated[
-        Literal["name", "depth"],
-        typer.Option(help="Pair layers by name, or by relative depth."),
-    ] = "name",
+        Literal["name", "depth"] | None,
+        typer.Option(help="Pair layers by name, the default, or by relative depth."),
+    ] = None,
     against: Annotated[
-        Literal["first", "previous"],
-        typer.Option(help="The store that each is compared with."),
-    ] = "first",
+        Literal["first", "previous"] | None,
+        typer.Option(help="The store that each is compared with, by default the first."),
+    ] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
@@ -153,7 +153,10 @@ def compare(
     contrasts: Contrasts = None,
     layers: LayerNames = None,
     preset: Preset = None,
-    resamples: Resamples = 1000,
+    resamples: Annotated[
+        int | None,
+        typer.Option(help="Draws for intervals, by default 1000.", rich_help_panel="Random draws"),
+    ] = None,
     roi: Annotated[
         Path | None,
         typer.Option(
@@ -179,11 +182,12 @@ def compare(
         ),
     ] = None,
     rearrangements: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Permutations of a region's categories, for p.", rich_help_panel=_WITH_REGIONS
+            help="Permutations of a region's categories, for p; by default 10000.",
+            rich_help_panel=_WITH_REGIONS,
         ),
-    ] = 10_000,
+    ] = None,
     each_layer: Annotated[
         bool,
         typer.Option(
@@ -205,13 +209,20 @@ def compare(
     from fusiform import Store, compare, compare_regions, open_recording, open_store
 
     chosen = criterion_of(criterion, preset)
-    if recorded and roi is None:
-        raise UserError("recordings are compared with regions; got --recorded alone: add --roi")
+    given: dict[str, Any] = {"pairing": pairing, "against": against, "resamples": resamples}
+    of_networks = {**given, "measures": measures, "allow": allow}
+    drawn: dict[str, Any] = {"correlation": correlation, "rearrangements": rearrangements}
+    of_regions = {**drawn, "recorded": recorded or None, "each-layer": each_layer or None}
+    for name, value in (of_regions if roi is None else of_networks).items():
+        if value is not None and roi is None:
+            raise UserError(f"--{name} is for --roi; got it alone: leave it out")
+        if value is not None:
+            raise UserError(f"--{name} compares networks; got it with --roi: leave one out")
     wanted: dict[str, Any] = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
     if roi is not None:
         sources = [open_recording(path) if recorded else open_store(path) for path in stores]
         remark(chosen, [one for one in sources if isinstance(one, Store)], contrasts)
-        wanted |= {"correlation": correlation, "rearrangements": rearrangements}
+        wanted |= {name: value for name, value in drawn.items() if value is not None}
         found = [compare_regions(source, roi, chosen, **wanted) for source in sources]
         if to.is_table:
             _print_brains(found, each_layer, every)
@@ -224,10 +235,8 @@ def compare(
         opened,
         chosen,
         measures=names(measures, "share", "csi", "d_prime", "gini"),
-        pairing=pairing,
-        against=against,
         allow=names(allow),
-        resamples=resamples,
+        **{name: value for name, value in given.items() if value is not None},
         **wanted,
     )
     if to.is_table:

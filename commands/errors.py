@@ -46,8 +46,9 @@ def _say_misuse(error: typer.TyperException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(said, file=sys.stderr)
         return 2
-    for offer in (" (Possible options: ", ". Did you mean "):
-        said = said.replace(offer, ", did you mean ")
-    said = said.rstrip(".?)")
+    said = said.replace("Value error, ", "").rstrip(".?")
+    if (options := " (Possible options: ") in said:
+        said = said.removesuffix(")").replace(options, ", did you mean ")
+    said = said.replace(". Did you mean ", ", did you mean ")
     path = ctx.command_path if ctx else "fusiform"
     return say(f"{said[:1].lower()}{said[1:]}: see '{path} --help'")

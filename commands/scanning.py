@@ -224,7 +224,11 @@ def record(
     Example: fusiform record --from r50.zarr --select faces -o r50.responses.zarr
     """
     from fusiform import open_store, record
-    from fusiform.engine.recording.earlier_scan import network_again, refuse_other_settings
+    from fusiform.engine.recording.earlier_scan import (
+        network_again,
+        refuse_other_settings,
+        stimuli_again,
+    )
 
     select = request.get("select")
     units = UnitRequest(
@@ -237,7 +241,7 @@ def record(
     if source is not None:  # options that equal a default count here, unlike in Python
         refuse_other_settings(source, network | design)
         shown = shown or replace(network_again(source), **network)
-        seen = seen or replace(source.stimuli, **stimuli)
+        seen = seen or replace(stimuli_again(source), **stimuli)
     with stopped_in_a_line(NOTHING_KEPT), listening(quiet) as told:
         record(
             shown,

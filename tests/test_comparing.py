@@ -745,6 +745,19 @@ def test_the_compare_command_shows_regions(
     assert "\x1b" not in out
     assert "held-out r" in out
     assert out.count(str(few.path)) == 1
+    for option in ("--pairing=depth", "--against=first", "--measures=csi", "--resamples=5"):
+        code, out, err = command(few.path, "--roi", path, option)
+        assert (code, out) == (2, "")
+        assert "compares networks; got it with --roi" in err
+    for option in ("--correlation=pearson", "--rearrangements=9", "--each-layer", "--recorded"):
+        code, out, err = command(few.path, many.path, option)
+        assert (code, out) == (2, "")
+        assert "is for --roi; got" in err
+    _, _, err = command("--paring", "depth")
+    assert err.startswith("error: no such option: --paring, did you mean --pairing")
+    assert ")" not in err
+    code, out, err = command(few.path, many.path, "--pairing", "deep")
+    assert err.startswith("error: invalid value for '--pairing': 'deep' is not one of 'name'")
     code, out, _ = command(few.path, "--roi", path, "--each-layer")
     assert code == 0
     assert "early" in out

@@ -241,6 +241,7 @@ def test_a_comparison_is_a_frame_of_values_and_differences(made_path: Path, tmp_
 
 def test_a_comparison_with_regions_is_a_frame(made_path: Path, regions: Path) -> None:
     found = fusiform.compare_regions(made_path, regions, CRITERION, rearrangements=50)
+    assert set(found.frame()["criterion"]) == {str(CRITERION)}  # as in the frames of other results
     frame = found.frame().set_index(["region", "population", "layer", "quantity"]).sort_index()
     for one in found.correlations:
         own = frame.loc[(one.region, one.population, one.layer)]["value"]

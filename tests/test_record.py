@@ -808,6 +808,20 @@ def test_a_recording_finds_the_file_of_its_weights(stimuli: Path, tmp_path: Path
     assert fusiform.record(moved, store=store, units=UnitRequest(random=3)).categories
 
 
+def test_a_recording_says_where_its_stimuli_were(stimuli: Path, tmp_path: Path) -> None:
+    moved, store = tmp_path / "moved", tmp_path / "s.zarr"
+    shutil.copytree(stimuli, moved)
+    small = {"layers": "avgpool", "preprocessing": fusiform.Preprocessing(64, 64)}
+    flat.scan("resnet18", moved, store, weights="none", **small)
+    moved.rename(tmp_path / "elsewhere")
+    said = "which does not exist: name the network and its stimuli"
+    with pytest.raises(UserError, match=f"{re.escape(str(moved))}, {said}"):
+        fusiform.record(store=store)
+    asked = ["record", "--from", str(store), "-o", str(tmp_path / "r.responses.zarr")]
+    assert said in str(CliRunner().invoke(app, asked).exception)
+    fusiform.record(stimuli=tmp_path / "elsewhere", store=store, units=UnitRequest(random=3))
+
+
 def test_without_a_store_network_and_stimuli_are_named(
     stimuli: Path, by_command: tuple[Path, Path]
 ) -> None:

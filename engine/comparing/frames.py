@@ -71,6 +71,7 @@ def correlations(found: BrainComparison) -> Iterator[Table]:
     The correlation is named after its kind, as ``pearson`` and ``held_out_pearson``. The first
     table has no rows.
     """
+    criterion = found.chosen.removeprefix("selective: ")
     yield Table({}).arranged(_CORRELATIONS)
     for rows, before in ((found.correlations, ""), (found.best_layers, "held_out_")):
         if rows:
@@ -78,7 +79,7 @@ def correlations(found: BrainComparison) -> Iterator[Table]:
             whole = Table({found.correlation if name == "correlation" else name: values
                            for name, values in whole.stored.items()})  # fmt: skip
             own = long_form(whole, before=before).without("low", "high")
-            for name, text in (("store", found.source), ("criterion", found.chosen),
+            for name, text in (("store", found.source), ("criterion", criterion),
                                ("regions", found.regions)):  # fmt: skip
                 own = own.labelled(name, text)
             yield own.arranged(_CORRELATIONS)

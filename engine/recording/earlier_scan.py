@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,22 @@ def network_again(source: Store) -> Network:
             "it, as in the scan"
         )
     return Network(name)
+
+
+def stimuli_again(source: Store) -> Stimuli:
+    """The stimuli of the source, which must lie where they lay.
+
+    Raises
+    ------
+    UserError : they do not
+    """
+    found = source.stimuli
+    if not Path(found.source).exists():
+        raise UserError(
+            f"a recording shows the stimuli of its scan; those of {source.path} were in "
+            f"{found.source}, which does not exist: name the network and its stimuli"
+        )
+    return found
 
 
 def refuse_other_settings(source: Store, given: Mapping[str, Any]) -> None:

@@ -44,6 +44,7 @@ from .earlier_scan import (
     others_than_scanned,
     refuse_other_network,
     scanned_stimuli,
+    stimuli_again,
 )
 from .recorder import LayerRecorder, Recorder
 from .unit_request import UnitRequest
@@ -103,7 +104,7 @@ def record(
     source = None if store is None else Store.of(store)
     if source is not None:
         network = network_again(source) if network is None else network
-        stimuli = source.stimuli if stimuli is None else stimuli
+        stimuli = stimuli_again(source) if stimuli is None else stimuli
     if network is None or stimuli is None:
         raise UserError(
             "a recording shows a network a stimulus set; got no "
