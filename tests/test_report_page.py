@@ -301,6 +301,37 @@ def test_names_are_cut_short_of_room_but_no_value_and_every_point_beyond_an_axis
     context.close()
 
 
+def test_a_category_that_a_network_was_not_asked_for_is_not_said_to_select_nothing(
+    browser: Any, controlled: Path, tmp_path: Path
+) -> None:
+    text = controlled.read_text(encoding="utf-8")
+    data = data_of(text)
+    tables = data["stores"][1]["tables"]
+    for table, columns in tables.items():
+        kept = [k != 0 for k in columns["contrast"]] if "contrast" in columns else None
+        if kept:
+            tables[table] = {
+                name: [value for value, keep in zip(values, kept, strict=True) if keep]
+                for name, values in columns.items()
+            }
+    block = re.search(r'id="findings">(.*?)</script>', text, re.DOTALL)
+    assert block
+    text = text.replace(block[1], str(json_block(data)))
+    (tmp_path / "a.html").write_text(text, encoding="utf-8")
+    context = browser.new_context()
+    page = Opened(context, tmp_path / "a.html")
+    name = data["contrasts"][0]["name"]
+    assert f"{name}, A" in page.words("maps")
+    assert f"{name}, B" not in page.words("maps")
+    assert "no positions" not in page.words("maps")
+    few, own = page.words("distribution").split("B: b: layer1.0")
+    assert name not in own
+    page.choose("#choices", "Category", "0")
+    assert "B: b" not in page.words("distribution")
+    assert not page.wrong
+    context.close()
+
+
 def test_means_of_few_units_are_in_the_numbers_only(control: Opened, controlled: Path) -> None:
     rows = [
         units
