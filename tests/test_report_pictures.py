@@ -24,7 +24,7 @@ from fusiform import UserError, open_recording, open_store
 from fusiform.cli import main
 from fusiform.engine.contrasts.language.criterion import DEFAULT
 from fusiform.engine.querying.info import facts, info_of
-from fusiform.engine.reporting import axes, curves, figures, overview, pictures
+from fusiform.engine.reporting import axes, curves, figures, matrices, overview, pictures
 from fusiform.engine.reporting.tuning import details
 from fusiform.engine.responses.discrimination import discriminate
 
@@ -333,6 +333,22 @@ def test_means_of_few_units_part_a_line_and_are_not_drawn(drawn: dict[str, Any])
     assert names == [f"{name}, n = 20" for name in made.CATEGORIES[:0:-1]]
     said = figure._supxlabel.get_text()
     assert "no or too few selective units: faces in" in said.replace("\n", " ")
+
+
+def test_figures_say_nothing_of_categories_that_a_network_was_not_asked_for(
+    drawn: dict[str, Any],
+) -> None:
+    found = redrawn(drawn["found"], "specificity", "units", lambda *_: 20)
+    for columns in found["stores"][1]["tables"].values():
+        if "contrast" in columns:
+            kept = [k != 0 for k in columns["contrast"]]
+            for name, values in columns.items():
+                columns[name] = [v for v, keep in zip(values, kept, strict=True) if keep]
+    for figure in (curves.distributions(found, "csi"), matrices.maps(found)):
+        assert "faces" not in figure._supxlabel.get_text()
+    titles = [axis.get_title().partition("\n")[0] for axis in figure.get_axes()]
+    assert "faces, A" in titles
+    assert "faces, B" not in titles
 
 
 def test_all_layers_have_room_on_an_axis() -> None:

@@ -91,6 +91,11 @@ def rows_of(store: Json, table: str) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+def asked_of(store: Json) -> set[int]:
+    """Contrasts that a store was asked for: others may have other categories."""
+    return set(store["tables"]["shares"]["contrast"])
+
+
 def column(rows: Sequence[Json], name: str | None) -> list[float]:
     """Values of a column; NaN where there is none."""
     return [float("nan") if name is None or row[name] is None else row[name] for row in rows]

@@ -15,6 +15,7 @@ from .axes import (
     HEIGHT,
     OTHERS,
     Json,
+    asked_of,
     column,
     draw_line,
     fitted,
@@ -75,7 +76,7 @@ class Line(NamedTuple):
         return rows
 
     def limits(self, found: Json, also: Sequence[float] = ()) -> tuple[float, float] | None:
-        """What an axis covers, with a margin; None if there is nothing.
+        """Low and high end of an axis, with a margin; None if there is nothing to draw.
 
         It covers 0, ``also`` and all points, but those of layers without positions only up to twice
         the others, which they would flatten (``valuesOf`` in page/lines.js).
@@ -224,8 +225,8 @@ def distributions(found: Json, measure: str) -> Figure:
         rows = {r["contrast"]: r for r in rows_of(store, "specificity")
                 if r["layer"] == layer and r["measure"] == measure
                 and r["histogram"] and r["units"] >= FEW}  # fmt: skip
-        shown.append((f"{store['label']}: {store['layers'][layer]}", rows))
-    drawn = [(title, rows) for title, rows in shown if rows]
+        shown.append((f"{store['label']}: {store['layers'][layer]}", rows, asked_of(store)))
+    drawn = [(title, rows) for title, rows, _ in shown if rows]
     figure, axes = panels(len(drawn), 2)
     for axis, (title, rows) in zip(axes, drawn, strict=True):
         names = []
@@ -239,11 +240,11 @@ def distributions(found: Json, measure: str) -> Figure:
         axis.set_yticks(range(len(names)), names)
         axis.set_title(fitted(title, COLUMN))
         axis.set_xlabel("CSI, held out" if measure == "csi" else "d', held out")
-    missing = [title for title, rows in shown if not rows] + [
+    missing = [title for title, rows, _ in shown if not rows] + [
         f"{contrasts[k]['name']} in {title}"
-        for title, rows in drawn
-        for k in range(len(contrasts))
-        if k not in rows
+        for title, rows, asked in shown
+        for k in sorted(asked - set(rows))
+        if rows
     ]
     note(figure, f"selective: {found['criterion']}", missing)
     return figure
