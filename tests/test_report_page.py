@@ -262,11 +262,73 @@ def test_a_layer_without_positions_does_not_flatten_the_others(
     page = Opened(context, tmp_path / "a.html")
     names = [contrast["name"] for contrast in data["contrasts"]]
     for name in names:
-        assert page.words("share").count(f"{name} \N{UPWARDS ARROW} 90\N{NO-BREAK SPACE}%") == 2
+        assert page.words("share").count(f"{name} \N{UPWARDS ARROW} 90.0\N{NO-BREAK SPACE}%") == 2
     assert "2\N{NO-BREAK SPACE}%" in page.words("share")
     assert "20\N{NO-BREAK SPACE}%" not in page.words("share")
     page.choose("#choices", "Category", "0")
-    assert page.words("share").count("\N{UPWARDS ARROW} 90\N{NO-BREAK SPACE}%") == 2
+    assert page.words("share").count("\N{UPWARDS ARROW} 90.0\N{NO-BREAK SPACE}%") == 2
+    assert not page.wrong
+    context.close()
+
+
+def test_names_are_cut_short_of_room_but_no_value_and_every_point_beyond_an_axis_has_one(
+    browser: Any, controlled: Path, tmp_path: Path
+) -> None:
+    """Two layers without positions and long names, on a phone: ``…7.9 %`` would hide 47.9 %."""
+    text = controlled.read_text(encoding="utf-8")
+    data = data_of(text)
+    for contrast in data["contrasts"]:
+        contrast["name"] = f"characters of the category {contrast['name']}"
+    for store in data["stores"]:
+        store["placeless"] = [1, 2]
+        shares = store["tables"]["shares"]
+        own = [(0.02, 0.3125, 0.478516)[i] for i in shares["layer"]]
+        shares["share"] = shares["low"] = shares["high"] = own
+    block = re.search(r'id="findings">(.*?)</script>', text, re.DOTALL)
+    assert block
+    text = text.replace(block[1], str(json_block(data)))
+    (tmp_path / "a.html").write_text(text, encoding="utf-8")
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = Opened(context, tmp_path / "a.html")
+    arrow, space = "\N{UPWARDS ARROW} ", "\N{NO-BREAK SPACE}%"
+    ends = page.page.locator("#share text.end").all_text_contents()
+    assert len(ends) == 2 * len(data["contrasts"])
+    assert all("\N{HORIZONTAL ELLIPSIS}" in end for end in ends)
+    assert all(end.endswith(f" {arrow}47.9{space}") for end in ends)
+    values = ", ".join([f"{arrow}31.3{space}"] * len(data["contrasts"]))
+    assert page.words("share").count(values) == 2
+    assert not page.wrong
+    context.close()
+
+
+def test_a_category_that_a_network_was_not_asked_for_is_not_said_to_select_nothing(
+    browser: Any, controlled: Path, tmp_path: Path
+) -> None:
+    text = controlled.read_text(encoding="utf-8")
+    data = data_of(text)
+    tables = data["stores"][1]["tables"]
+    for table, columns in tables.items():
+        kept = [k != 0 for k in columns["contrast"]] if "contrast" in columns else None
+        if kept:
+            tables[table] = {
+                name: [value for value, keep in zip(values, kept, strict=True) if keep]
+                for name, values in columns.items()
+            }
+    block = re.search(r'id="findings">(.*?)</script>', text, re.DOTALL)
+    assert block
+    text = text.replace(block[1], str(json_block(data)))
+    (tmp_path / "a.html").write_text(text, encoding="utf-8")
+    context = browser.new_context()
+    page = Opened(context, tmp_path / "a.html")
+    name = data["contrasts"][0]["name"]
+    assert f"{name}, A" in page.words("maps")
+    assert f"{name}, B" not in page.words("maps")
+    assert "no positions" not in page.words("maps")
+    own = page.words("distribution").partition("B: b: layer1.0")[2]
+    assert own
+    assert name not in own
+    page.choose("#choices", "Category", "0")
+    assert "B: b" not in page.words("distribution")
     assert not page.wrong
     context.close()
 

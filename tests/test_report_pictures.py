@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -23,7 +24,7 @@ from fusiform import UserError, open_recording, open_store
 from fusiform.cli import main
 from fusiform.engine.contrasts.language.criterion import DEFAULT
 from fusiform.engine.querying.info import facts, info_of
-from fusiform.engine.reporting import axes, figures, pictures
+from fusiform.engine.reporting import axes, curves, figures, matrices, overview, pictures
 from fusiform.engine.reporting.tuning import details
 from fusiform.engine.responses.discrimination import discriminate
 
@@ -272,6 +273,101 @@ def test_lines_of_figures_differ_without_colour_and_share_an_axis(drawn: dict[st
             assert len(styles) == len(lines) > 1
     first, second = drawn["share-by-depth"].axes
     assert first.get_ylim() == second.get_ylim()
+
+
+def redrawn(
+    found: dict[str, Any], table: str, names: str, changed: Callable[[int, int], float]
+) -> Any:
+    """The findings with other numbers in columns of a table, by layer and contrast."""
+    found = copy.deepcopy(found)
+    for store in found["stores"]:
+        rows = store["tables"][table]
+        for name in names.split():
+            rows[name] = list(map(changed, rows["layer"], rows["contrast"]))
+    return found
+
+
+def test_a_layer_without_positions_does_not_flatten_the_others_in_print(
+    drawn: dict[str, Any],
+) -> None:
+    """Its shares are 90 and 80 %, theirs 2 %: markers at the edge of the axis, with an arrow."""
+    (store, _), details = drawn["found"]["stores"], drawn["details"]
+    assert [store["layers"][place] for place in store["placeless"]] == ["head"]
+    (head,) = store["placeless"]
+    shares = [0.9, 0.8, 0.03, 0.02]
+    found = redrawn(drawn["found"], "shares", "share low high",
+                    lambda at, k: shares[k] if at == head else 0.02)  # fmt: skip
+    figures = curves.over_layers(found, curves.SHARE), overview.overview(found, details)
+    for figure in figures:
+        panels = [axis for axis in figure.get_axes() if "share" in axis.get_ylabel()]
+        assert panels
+        for axis in panels:
+            low, high = axis.get_ylim()
+            assert low < 0
+            assert 0.03 < high < 0.035
+            texts = [text.get_text() for text in axis.texts]
+            assert "\N{UPWARDS ARROW} 0.9, 0.8" in texts
+            edge = [line for line in axis.get_lines() if line.get_label() == "_beyond"]
+            assert [line.get_xydata().tolist() for line in edge] == [[[head, high]]] * 2
+            assert not any(line.get_clip_on() for line in edge)
+            ends = {text.get_text(): text.xy for text in axis.texts if text.xy != (head, high)}
+            assert len(ends) == len(shares) - 2
+        words = " ".join(text.get_text() for text in figure.findobj(match=type(axis.title)))
+        assert "Not joined: layers without positions (head)." in words.replace("\n", " ")
+    small = redrawn(
+        drawn["found"], "shares", "share low high", lambda at, _: 0.04 if at == head else 0.02
+    )
+    assert curves.SHARE.limits(small) == pytest.approx((-0.002, 0.042))
+
+
+def test_means_of_few_units_part_a_line_and_are_not_drawn(drawn: dict[str, Any]) -> None:
+    found, (store, _) = drawn["found"], drawn["found"]["stores"]
+    some = redrawn(found, "specificity", "units", lambda at, k: 7 if at == 1 and k == 0 else 20)
+    rows = curves.CSI.rows({**some["stores"][0], "placeless": []}, 0)
+    known = [(row["layer"], row["mean"] is not None) for row in rows]
+    assert known == [(0, True), (2, False), (2, True)]
+    some = {**some, "layer": store["layers"][1]}
+    figure = curves.distributions(some, "csi")
+    axis = figure.get_axes()[0]
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == [f"{name}, n = 20" for name in made.CATEGORIES[:0:-1]]
+    said = figure._supxlabel.get_text()
+    assert "no or too few selective units: faces in" in said.replace("\n", " ")
+
+
+def test_figures_say_nothing_of_categories_that_a_network_was_not_asked_for(
+    drawn: dict[str, Any],
+) -> None:
+    found = redrawn(drawn["found"], "specificity", "units", lambda *_: 20)
+    for columns in found["stores"][1]["tables"].values():
+        if "contrast" in columns:
+            kept = [k != 0 for k in columns["contrast"]]
+            for name, values in columns.items():
+                columns[name] = [v for v, keep in zip(values, kept, strict=True) if keep]
+    for figure in (curves.distributions(found, "csi"), matrices.maps(found)):
+        assert "faces" not in figure._supxlabel.get_text()
+    titles = [axis.get_title().partition("\n")[0] for axis in figure.get_axes()]
+    assert "faces, A" in titles
+    assert "faces, B" not in titles
+
+
+def test_all_layers_have_room_on_an_axis() -> None:
+    pytest.importorskip("matplotlib")
+    _, (axis,) = axes.panels(1, 1)
+    axis.plot([2], [1], "o")
+    axes.name_ticks(axis, list("abc"))
+    assert axis.get_xlim() == (-0.5, 2.5)
+
+
+def test_a_point_apart_has_a_bar_for_its_interval() -> None:
+    pytest.importorskip("matplotlib")
+    _, (axis,) = axes.panels(1, 1)
+    nothing = {"y": None, "low": None, "high": None}
+    rows = [{"y": y, "low": y - 1, "high": y + 1} for y in (1, 2, 4)]
+    rows.insert(2, nothing)
+    axes.draw_line(axis, [0, 1, 2, 2], rows, ("y", "low", "high"), {"color": "red"})
+    (bars,) = [one for one in axis.collections if hasattr(one, "get_segments")]
+    assert [bar.tolist() for bar in bars.get_segments()] == [[[2, 3], [2, 5]]]
 
 
 def test_untrained_networks_are_named_in_titles(drawn: dict[str, Any]) -> None:

@@ -91,6 +91,11 @@ def rows_of(store: Json, table: str) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+def asked_of(store: Json) -> set[int]:
+    """Contrasts that a store was asked for: others may have other categories."""
+    return set(store["tables"]["shares"]["contrast"])
+
+
 def column(rows: Sequence[Json], name: str | None) -> list[float]:
     """Values of a column; NaN where there is none."""
     return [float("nan") if name is None or row[name] is None else row[name] for row in rows]
@@ -111,9 +116,10 @@ def panels(
     return figure, axes[:number]
 
 
-def note(figure: Any, text: str, left_out: Sequence[str] = ()) -> None:
-    """Small print below a figure, with the names of panels in which nothing is selective."""
-    lines = [text, f"not drawn, nothing is selective: {'; '.join(left_out)}" if left_out else ""]
+def note(figure: Any, text: str, left_out: Sequence[str] = (), where: str = "") -> None:
+    """Small print below a figure, with the names of panels in which nothing is drawn."""
+    empty = f"not drawn{where}, no or too few selective units: {'; '.join(left_out)}"
+    lines = [text, empty if left_out else ""]
     width = int(figure.get_figwidth() * _LETTERS)
     said = "\n".join(textwrap.fill(line, width) for line in lines if line)
     figure.supxlabel(plain(said), fontsize=_SMALL)
@@ -128,12 +134,16 @@ def ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
 def name_ticks(
     axis: Axes, names: Sequence[str], inches: float = COLUMN, largest: float = 8
 ) -> None:
-    """Name the places of a horizontal axis of a width, so that no name touches the next."""
+    """Name the places of a horizontal axis of a width, so that no name touches the next.
+
+    The axis has all of them, also where nothing is drawn, and room for half a place at either end.
+    """
     places, said = ticks(names)
     # Points between two names, across their slant; the axis takes four fifths of the width.
     room = math.sin(math.radians(_SLANT)) * 0.8 * inches * _POINTS / max(1, len(places))
     size = max(_SMALLEST, min(largest, room / 1.15))
     every = max(1, math.ceil(1.15 * size / room))
+    axis.set_xlim(-0.5, max(1, len(names)) - 0.5)
     axis.set_xticks(
         places[::every], said[::every], rotation=_SLANT, ha="right", rotation_mode="anchor",
         fontsize=size,
@@ -143,12 +153,16 @@ def name_ticks(
 def draw_line(
     axis: Axes, x: Sequence[float], rows: Sequence[Json], names: Sequence[str | None], style: Json
 ) -> None:
-    """Draw a line of rows: their value, low and high ends."""
+    """Draw a line of rows: their value, low and high ends. Points apart have a bar for a band."""
     value, low, high = names
     axis.plot(x, column(rows, value), markevery=max(1, len(rows) // _MOST_TICKS), **style)
     if low:
-        interval = column(rows, low), column(rows, high)
+        interval = np.array([column(rows, low), column(rows, high)])
         axis.fill_between(x, *interval, color=style["color"], alpha=0.18, linewidth=0)
+        known = np.pad(~np.isnan(interval).any(0), 1)
+        alone = known[1:-1] & ~known[:-2] & ~known[2:]
+        axis.vlines(np.array(x)[alone], *interval[:, alone], color=style["color"], alpha=0.18,
+                    linewidth=3)  # fmt: skip
 
 
 def blank(axis: Axes, text: str) -> None:
@@ -159,20 +173,44 @@ def blank(axis: Axes, text: str) -> None:
               fontsize=_SMALL, color=GREY)  # fmt: skip
 
 
+def _mark_beyond(axis: Axes) -> None:
+    """Draw the points beyond an axis at its edge, with an arrow and their values."""
+    low, high = axis.get_ylim()
+    values: dict[tuple[float, float], list[float]] = {}
+    for line in axis.get_lines():
+        beyond = [(x, y) for x, y in _known(line) if not low <= y <= high]
+        for x, y in beyond:
+            values.setdefault((x, min(max(y, low), high)), []).append(y)
+        if beyond:
+            edges = [(x, min(max(y, low), high)) for x, y in beyond]
+            (marker,) = axis.plot(*zip(*edges, strict=True))
+            marker.update_from(line)
+            marker.set(linestyle="", markevery=None, clip_on=False, label="_beyond")
+    for place, one in values.items():
+        said = ", ".join(f"{value:.2g}" for value in sorted(one, reverse=True))
+        axis.annotate(
+            f"{'↑' if place[1] == high else '↓'} {said}", place, (-5, 0),
+            textcoords="offset points", fontsize=_SMALL, ha="right", va="center",
+        )  # fmt: skip
+
+
+def _known(line: Any) -> list[tuple[float, float]]:
+    pairs = zip(*np.asarray(line.get_data(), float).tolist(), strict=True)
+    return [(x, y) for x, y in pairs if y == y]
+
+
 def name_lines(axis: Axes, names: Mapping[str, str], inches: float) -> None:
     """Write names at the ends of lines, by their labels, none on another, if there are several.
 
     ``inches`` is the height of the axis, whose limits must be final. Lines at 0 are not named.
+    Points beyond the axis are drawn at its edge, with an arrow and their value.
     """
     ends = []
     for line in axis.get_lines():
-        known = [
-            (x, y)
-            for x, y in zip(*np.asarray(line.get_data(), float).tolist(), strict=True)
-            if y == y
-        ]
+        known = _known(line)
         if any(y for _, y in known) and line.get_label() in names:
             ends.append((known[-1], line))
+    _mark_beyond(axis)
     if len(ends) < 2:
         return
     low, high = axis.get_ylim()
@@ -185,8 +223,9 @@ def name_lines(axis: Axes, names: Mapping[str, str], inches: float) -> None:
     for i in range(len(places) - 1, -1, -1):
         places[i] = min(places[i], places[i + 1] - apart if i + 1 < len(places) else 1.0)
     for ((x, y), line), place in zip(ends, places, strict=True):
+        edge = min(max(y, low), high)
         axis.annotate(
-            names[str(line.get_label())], (x, y), (1.03, place), textcoords="axes fraction",
+            names[str(line.get_label())], (x, edge), (1.03, place), textcoords="axes fraction",
             fontsize=_SMALL, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.4,
                         "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 2},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from .axes import (
     HEIGHT,
     OTHERS,
     Json,
+    asked_of,
     column,
     draw_line,
     fitted,
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Of a panel's height, what remains for its axis.
-_AXIS = 0.38
+# Of a panel's height, what remains for its axis; of the values, the margin on either side.
+_AXIS, _MARGIN = 0.38, 0.05
 
 
 class Line(NamedTuple):
@@ -52,21 +54,49 @@ class Line(NamedTuple):
     chosen: Callable[[Json], bool] = lambda _: True
     by_contrast: bool = False
 
+    @property
+    def has_means(self) -> bool:
+        """Whether values are means over units, and not shares of them."""
+        return self.table in ("specificity", "strength")
+
     def rows(self, store: Json, contrast: int) -> list[Json]:
         """Rows of a store's table for a contrast, by layer.
 
-        Means of few units are left out, and a row without numbers parts layers with positions from
-        layers without: they do not compare.
+        Means of few units are left out. A row without numbers is where layers are missing, and
+        between layers with positions and without: they do not compare.
         """
         rows: list[Json] = []
         for row in rows_of(store, self.table):
-            few = self.table in ("specificity", "strength") and row["units"] < FEW
+            few = self.has_means and row["units"] < FEW
             if few or row["contrast"] != contrast or not self.chosen(row):
                 continue
-            if rows and _is_placeless(store, rows[-1]) != _is_placeless(store, row):
+            if rows and not _is_next(store, rows[-1], row):
                 rows.append({**dict.fromkeys(row), "layer": row["layer"]})
             rows.append(row)
         return rows
+
+    def limits(self, found: Json, also: Sequence[float] = ()) -> tuple[float, float] | None:
+        """Low and high end of an axis, with a margin; None if there is nothing to draw.
+
+        It covers 0, ``also`` and all points, but those of layers without positions only up to twice
+        the others, which they would flatten (``valuesOf`` in page/lines.js).
+        """
+        names = [self.value, self.low, self.high, *(self.second or ()), *(self.band or ())]
+        joined: list[float] = list(also)
+        apart: list[float] = []
+        for store, k in product(found["stores"], range(len(found["contrasts"]))):
+            for row in self.rows(store, k):
+                known = [row[name] for name in names if name and row[name] is not None]
+                (apart if _is_placeless(store, row) else joined).extend(known)
+        most = 2 * max(map(abs, joined), default=0)
+        shown = [0.0, *joined, *(value for value in apart if not most or abs(value) <= most)]
+        margin = _MARGIN * (max(shown) - min(shown))
+        return (min(shown) - margin, max(shown) + margin) if margin else None
+
+
+def _is_next(store: Json, before: Json, row: Json) -> bool:
+    alike = _is_placeless(store, before) == _is_placeless(store, row)
+    return alike and row["layer"] == before["layer"] + 1
 
 
 def _is_placeless(store: Json, row: Json) -> bool:
@@ -107,14 +137,24 @@ def over_layers(found: Json, line: Line) -> Figure:
             store_panel(axis, found, line, index)
         axis.yaxis.set_tick_params(labelleft=True)
     ends = store_letters(found) if line.by_contrast else contrast_names(found)
+    limits = line.limits(found)
     for axis in axes:
+        axis.set_ylim(limits)
         name_lines(axis, ends, _AXIS * HEIGHT)
     if axes:
         legend(figure, axes[0], "left", figure.get_figwidth())
     title = "name" if line.by_contrast else "label"
     missing = [one[title] for index, one in enumerate(names) if index not in kept]
-    note(figure, f"selective: {found['criterion']}", missing)
+    few = f" Means are of {FEW} units or more." if line.has_means else ""
+    note(figure, f"selective: {found['criterion']}. Bands: 95 %.{not_joined(found)}{few}", missing)
     return figure
+
+
+def not_joined(found: Json) -> str:
+    """A sentence about layers without positions, if there are any."""
+    names = [store["layers"][place] for store in found["stores"] for place in store["placeless"]]
+    said = ", ".join(dict.fromkeys(names))
+    return f" Not joined: layers without positions ({said})." if said else ""
 
 
 def contrast_names(found: Json) -> dict[str, str]:
@@ -162,7 +202,11 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
             draw_line(axis, x, rows, line.second, others)
         if line.band:
             low, high = (column(rows, name) for name in line.band)
-            axis.fill_between(x, low, high, color=GREY, alpha=0.3, linewidth=0)
+            axis.fill_between(x, low, high, color=GREY, alpha=0.3, linewidth=0,
+                              label="_" if s else "as many random units")  # fmt: skip
+            dash = store_style(s, GREY)["linestyle"]
+            axis.plot(x, (np.array(low) + high) / 2, color=GREY, linewidth=0.6, linestyle=dash,
+                      label="_random")  # fmt: skip
     axis.set_title(fitted(contrast["name"], COLUMN))
     axis.set_ylabel(line.label)
     if by_depth:
@@ -179,9 +223,10 @@ def distributions(found: Json, measure: str) -> Figure:
     for store in found["stores"]:
         layer = layer_of(store, found)
         rows = {r["contrast"]: r for r in rows_of(store, "specificity")
-                if r["layer"] == layer and r["measure"] == measure and r["histogram"]}  # fmt: skip
-        shown.append((f"{store['label']}: {store['layers'][layer]}", rows))
-    drawn = [(title, rows) for title, rows in shown if rows]
+                if r["layer"] == layer and r["measure"] == measure
+                and r["histogram"] and r["units"] >= FEW}  # fmt: skip
+        shown.append((f"{store['label']}: {store['layers'][layer]}", rows, asked_of(store)))
+    drawn = [(title, rows) for title, rows, _ in shown if rows]
     figure, axes = panels(len(drawn), 2)
     for axis, (title, rows) in zip(axes, drawn, strict=True):
         names = []
@@ -191,15 +236,15 @@ def distributions(found: Json, measure: str) -> Figure:
             axis.stairs(base + 0.85 * counts / counts.max(), edges, baseline=base, fill=True,
                         color=contrasts[k]["light"], alpha=0.6)  # fmt: skip
             axis.plot(rows[k]["quantiles"][2], base, "|", color="black")
-            names.append(plain(contrasts[k]["name"]))
+            names.append(f"{plain(contrasts[k]['name'])}, n = {rows[k]['units']:,}")
         axis.set_yticks(range(len(names)), names)
         axis.set_title(fitted(title, COLUMN))
         axis.set_xlabel("CSI, held out" if measure == "csi" else "d', held out")
-    missing = [title for title, rows in shown if not rows] + [
+    missing = [title for title, rows, _ in shown if not rows] + [
         f"{contrasts[k]['name']} in {title}"
-        for title, rows in drawn
-        for k in range(len(contrasts))
-        if k not in rows
+        for title, rows, asked in shown
+        for k in sorted(asked - set(rows))
+        if rows
     ]
     note(figure, f"selective: {found['criterion']}", missing)
     return figure

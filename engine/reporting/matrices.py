@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .axes import Json, fitted, name_ticks, note, panels, rows_of, ticks
+from .axes import Json, asked_of, fitted, name_ticks, note, panels, rows_of, ticks
 from .palette import THEMES
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def maps(found: Json) -> Figure:
     for store in stores:
         layer = layer_of(store, found)
         rows = {r["contrast"]: r for r in rows_of(store, "localisation") if r["layer"] == layer}
-        for k, contrast in enumerate(contrasts):
+        for k in sorted(asked_of(store)):
+            contrast = contrasts[k]
             values = np.array(rows[k]["map"] if k in rows else [[0.0]], np.float64)
             title = ", ".join(filter(None, [contrast["name"], store["letter"]]))
             if np.nanmax(values, initial=0) > 0:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .axes import (
+    FEW,
     GREY,
     Json,
     blank,
@@ -20,7 +21,7 @@ from .axes import (
     store_style,
     style_of,
 )
-from .curves import CSI, SHARE, contrast_names, store_panel
+from .curves import CSI, SHARE, contrast_names, not_joined, store_panel
 from .matrices import draw_matrix, layer_of
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ def overview(found: Json, details: Sequence[Json]) -> Figure:
             store_panel(axis, found, line, s, 0.75 * inches, _NAMES)
             axis.tick_params(axis="y", labelsize=_NAMES)
             if line is SHARE and details[s]["chance"]:
-                places = range(len(stores[s]["layers"]))
-                axis.plot(places, details[s]["chance"], ":", color=GREY, label="_chance")
+                _draw_chance(axis, stores[s], details[s]["chance"])
             axis.set_title(fitted(stores[s]["label"], inches, _TITLES), fontsize=_TITLES)
             if s % columns:
                 axis.set_ylabel("")
@@ -86,11 +86,31 @@ def overview(found: Json, details: Sequence[Json]) -> Figure:
                 row[line.value] for k in range(contrasts) for row in line.rows(stores[s], k)
             ):
                 blank(axis, "few or none")
+        limits = line.limits(found, _chances(found, details) if line is SHARE else ())
         for axis in axes:
+            axis.set_ylim(limits)
             name_lines(axis, contrast_names(found), _AXIS * _CURVE)
     missing = [one["name"] for k, one in enumerate(found["contrasts"]) if k not in tuned]
-    note(figure, _legend(found, details), missing)
+    note(figure, _legend(found, details), missing, where=" in a")
     return figure
+
+
+def _draw_chance(axis: Axes, store: Json, chance: Sequence[float]) -> None:
+    """The share that shuffled labels reach; layers without positions are not joined with others."""
+    placeless = np.isin(np.arange(len(chance)), store["placeless"])
+    for apart, style in ((placeless, "."), (~placeless, ":")):
+        values = np.where(apart, np.array(chance, float), np.nan)
+        axis.plot(values, style, color=GREY, markersize=3, label="_chance")
+
+
+def _chances(found: Json, details: Sequence[Json]) -> list[float]:
+    """Chance in all layers with positions."""
+    return [
+        value
+        for store, detail in zip(found["stores"], details, strict=True)
+        for place, value in enumerate(detail["chance"] or ())
+        if place not in store["placeless"]
+    ]
 
 
 def _rows_of_panels(number: int) -> int:
@@ -119,7 +139,7 @@ def _legend(found: Json, details: Sequence[Json]) -> str:
         f"Selective: {found['criterion']}. a: {layers}units selected on one fold, their responses "
         "on the others; shaded: the preferred category; grey: all living units, what random units "
         f"give; 0 is the layer's mean. b: 1 - Pearson's r over living units. {chance}. "
-        "Bands: 95 %. Means are of 10 units or more."
+        f"Bands: 95 %. Means are of {FEW} units or more.{not_joined(found)}"
     )
 
 

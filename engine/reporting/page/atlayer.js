@@ -30,7 +30,8 @@ function distributionFigure(redraw) {
       label: `${LONG[state.measure]}, ${HELD_OUT}`,
       xLabel: measureNames[state.measure],
       domain: [findings.edges[state.measure][0], findings.edges[state.measure].at(-1)],
-      panels: stores.map((store) => ({ title: titleAt(store), ridges: shownContrasts().map((k) => ridge(store, k, theme)) })),
+      panels: stores.map((store) => ({ title: titleAt(store), ridges: shownIn(store).map((k) => ridge(store, k, theme)) }))
+        .filter(({ ridges }) => ridges.length),
     }, width, theme),
   };
 }
@@ -56,7 +57,7 @@ function mapsFigure(redraw) {
       return tableOf(["entropy", "moran_i", "expected", "p", "y", "x", "share"], flat);
     },
     picture: (width, theme) => {
-      const panels = stores.flatMap((store) => shownContrasts().map((k) => panel(store, k, theme)));
+      const panels = stores.flatMap((store) => shownIn(store).map((k) => panel(store, k, theme)));
       const most = Math.max(0, ...panels.flatMap((one) => one.values?.flat() ?? []));
       const own = state.axes === "own";
       return drawMatrices({

@@ -43,6 +43,9 @@ function bounded(value, digits = 2) {
 
 /** For axes: no more digits than needed. */
 const percentTick = (value) => `${Number((100 * value).toPrecision(6))}\u00a0%`;
+
+/** A value, not a tick, on an axis whose ticks have a format. */
+const asTicks = (tick, value) => (tick === percentTick ? percent : decimal)(value);
 const decimalTick = (value) => String(Number(value.toPrecision(6)));
 
 function decimal(value) {

@@ -24,8 +24,10 @@ function drawLines(spec, width, theme) {
   const high = Math.max(spec.height ?? 220, ...panels.map((panel) => labelled(panel).length * (LABEL + 2)));
   const whole = 24 + high + below;
   const domainFor = (panel) => (spec.y.own ? domainOf(valuesOf([panel])) : shared);
-  const endOf = (panel, one) => `${labelOf(one)} ${beyond(one.points.findLast((p) => p.y != null), domainFor(panel), spec.y.format)}`.trim();
-  const gutter = Math.max(0, ...panels.flatMap((panel) => labelled(panel).map((one) => widthOf(endOf(panel, one), LABEL)))) + 16;
+  const beyondAtEnd = (panel, one) => beyond(one.points.findLast((p) => p.y != null), domainFor(panel), spec.y.format);
+  const endWidth = (panel, one) => widthOf(`${labelOf(one)} ${beyondAtEnd(panel, one)}`.trim(), LABEL);
+  const most = panels.some((panel) => labelled(panel).some((one) => beyondAtEnd(panel, one))) ? 0.36 : 0.27;
+  const gutter = Math.max(0, ...panels.flatMap((panel) => labelled(panel).map((one) => endWidth(panel, one)))) + 16;
   let row = 0;
   panels.forEach((panel, index) => {
     const box = {
@@ -33,7 +35,7 @@ function drawLines(spec, width, theme) {
       top: start + places.row(index) * whole + 24,
     };
     box.bottom = box.top + high;
-    if (labelled(panel).length) box.right -= Math.min(gutter, places.wide * 0.27) - 4;
+    if (labelled(panel).length) box.right -= Math.min(gutter, places.wide * most) - 4;
     const domain = domainFor(panel);
     const along = linear(domain, [box.bottom, box.top]);
     const y = (value) => Math.max(box.top, Math.min(box.bottom, along(value)));
@@ -46,8 +48,8 @@ function drawLines(spec, width, theme) {
     }
     for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, 0.16);
     for (const one of panel.series) row = drawSeries(plot, one, box, x, y, row, panel);
-    drawNames(plot, labelled(panel), box, x, y, places.left(index) + places.wide, (one) => endOf(panel, one));
-    if (!labelled(panel).length) drawBeyond(plot, panel, domain, spec.y.format, x, y);
+    drawNames(plot, labelled(panel), box, x, y, places.left(index) + places.wide, (one) => beyondAtEnd(panel, one));
+    drawBeyond(plot, panel, domain, spec.y.format, x, y);
     noteBelow(plot, zeros[index], { left: box.left, wide: places.wide - LEFT, top: box.bottom, high: roomBelow(panel.x) + 3 }, 2);
   });
   return plot.finish(start + places.rows * whole, spec.label);
@@ -86,8 +88,8 @@ function zeroNames(panel) {
   return names.length ? `0 in every layer: ${names.join(", ")}` : "";
 }
 
-/** Names at the ends of lines, moved apart so that none touches another. */
-function drawNames(plot, series, box, x, y, right, endOf) {
+/** Names at the ends of lines, moved apart so that none touches another; short of room the name is cut, never its value. */
+function drawNames(plot, series, box, x, y, right, beyondAtEnd) {
   const ends = series.map((one) => ({ one, last: one.points.findLast((p) => p.y != null) }))
     .sort((a, b) => y(a.last.y) - y(b.last.y) || series.indexOf(a.one) - series.indexOf(b.one));
   const apart = LABEL + 1.5;
@@ -96,22 +98,29 @@ function drawNames(plot, series, box, x, y, right, endOf) {
   for (const { one, last, at } of ends) {
     const from = x(last.x) + 5;
     plot.add("path", { d: `M${round(from)} ${round(y(last.y))}L${round(box.right + 4)} ${round(at)}`, fill: "none", stroke: one.colour, "stroke-width": 0.75, "stroke-opacity": 0.6 });
-    plot.text(box.right + 7, at + 4, fitted(endOf(one), right - box.right - 7, LABEL), { "font-size": LABEL, class: "end" });
+    const value = ` ${beyondAtEnd(one)}`.trimEnd();
+    plot.text(box.right + 7, at + 4, fitted(labelOf(one), right - box.right - 7 - widthOf(value, LABEL), LABEL) + value, { "font-size": LABEL, class: "end" });
   }
 }
 
 /** The value of a point beyond the axis, with an arrow; empty within. */
 function beyond(point, [low, high], format) {
   if (point.y <= high && point.y >= low) return "";
-  return `${point.y > high ? "↑" : "↓"} ${format(point.y)}`;
+  return `${point.y > high ? "↑" : "↓"} ${asTicks(format, point.y)}`;
 }
 
-/** The values of points beyond the axis, where lines have no names at their ends. */
+/** The values of points beyond the axis that no name at the end of a line has. */
 function drawBeyond(plot, panel, domain, format, x, y) {
-  for (const point of panel.series.flatMap((one) => one.points.filter((p) => p.y != null))) {
-    const said = beyond(point, domain, format);
-    if (said) plot.text(x(point.x) - 8, y(point.y) + 4, said, { "font-size": LABEL, "text-anchor": "end" });
+  const said = new Map();
+  for (const one of panel.series) {
+    const known = one.points.filter((p) => p.y != null);
+    for (const point of labelled(panel).includes(one) ? known.slice(0, -1) : known) {
+      const value = beyond(point, domain, format);
+      const place = [round(x(point.x) - 8), round(y(point.y) + 4)].join(" ");
+      if (value) said.set(place, joined(said.get(place), value));
+    }
   }
+  for (const [place, values] of said) plot.text(...place.split(" ").map(Number), values, { "font-size": LABEL, "text-anchor": "end" });
 }
 
 /** What an axis covers: all points, but those apart only up to twice the others, which they would flatten. */

@@ -66,6 +66,9 @@ function shownContrasts() {
   return chosen.contrast < 0 ? contrasts.map((_, k) => k) : [chosen.contrast];
 }
 
+/** Those that a store was asked for: others may have other categories. */
+const shownIn = (store) => shownContrasts().filter((k) => rowsOf(store, "shares", k).length);
+
 const several = stores.length > 1;
 const nameOf = (store) => (several ? store.label : store.model);
 const styleOf = (k, theme) => ({ name: contrasts[k].name, colour: contrasts[k][theme.name], marker: contrasts[k].marker, dash: contrasts[k].dash });
