@@ -78,3 +78,6 @@ def program() -> None:
             streams.leave_at_once(left.code)
         ended.code = left.code
         raise
+    except KeyboardInterrupt:  # after the answer, or the line of an error
+        ended.code = 128 + signal.SIGINT
+        sys.exit(ended.code)

@@ -50,5 +50,7 @@ def _say_misuse(error: typer.TyperException) -> int:
     if (options := " (Possible options: ") in said:
         said = said.removesuffix(")").replace(options, ", did you mean ")
     said = said.replace(". Did you mean ", ", did you mean ")
+    if said == "No such option: --json":
+        said += ", did you mean --format json"
     path = ctx.command_path if ctx else "fusiform"
     return say(f"{said[:1].lower()}{said[1:]}: see '{path} --help'")

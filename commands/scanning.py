@@ -219,7 +219,8 @@ def record(
 
     The second pass. Units are those that a store's criterion selects, the top of a measure, a
     random sample, or, by default, all of --layers; a unit chosen twice is recorded once. A
-    recording that was stopped resumes with the same command. fusiform responses asks it.
+    recording that was stopped resumes with the same command. fusiform responses asks it. With
+    --from, MODEL and STIMULI are the store's; for other stimuli name both.
 
     Example: fusiform record --from r50.zarr --select faces -o r50.responses.zarr
     """

@@ -102,7 +102,8 @@ def _print_remarks(paths: list[str], stores: list[Store], rows: Sequence[list[Ro
     """Lines on the columns, on what the scans lacked, and on units that gave NaN or infinity."""
     if any(store.folds > 1 for store in stores):
         print()
-        put("replicated, CSI, d', response: of the units selected on one fold, on the others")
+        measured = "replicated, CSI, d'" + ("" if len(paths) > 1 else ", response")
+        put(f"{measured}: of the units selected on one fold, on the others; a mean over folds")
     for path, store in zip(paths, stores, strict=True):
         if store.folds == 1:
             said = (

@@ -12,7 +12,7 @@ from .errors import UserError, nearest
 # Units of a layer, and what each of them is.
 UNITS: dict[str, str] = {
     "all": "every element of a layer's output",
-    "channel": "means over positions, one per channel; class token and registers are positions too",
+    "channel": "means over positions, one per channel",
     "token": "means over channels, one per token or place",
     "cls": "channels of the first token",
     "patch": "means over patches, one per channel; without class token and registers",

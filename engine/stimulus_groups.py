@@ -47,6 +47,9 @@ LOCALIZERS: dict[str, Localizer] = {
     ),
 }
 
+# The name of groups without one, beside those of a definition.
+_OWN = "own"
+
 
 class Groups(FrozenMapping[str, tuple[str, ...]]):
     """Category -> its folders. ``name`` is that of the definition, empty for none."""
@@ -95,7 +98,8 @@ class Groups(FrozenMapping[str, tuple[str, ...]]):
                     )
                 found[category] = own
             names.append(name)
-        return cls(found, ", ".join(filter(None, names)))
+        named = any(names)
+        return cls(found, ", ".join(name or _OWN for name in dict.fromkeys(names)) if named else "")
 
 
 def remarks(given: Given | Sequence[Given] | None, categories: Collection[str]) -> list[str]:
