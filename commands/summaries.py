@@ -77,17 +77,19 @@ def print_peaks(store: Store, path: str) -> None:
     with redirect_stdout(sys.stderr):
         put(f"wrote {path}")
         print()
-        head = ["category", "peaks in", "selective %", "replicated %", "CSI"]
+        head = ["category", "peaks in", "selective %", "of units", "replicated %", "CSI"]
         lines = [
             [
                 row.contrast,
                 row.layer if row.selective else "no layer",
-                *map(_percent, (row.share, row.replicated)),
+                _percent(row.share),
+                f"{row.units:,}",
+                _percent(row.replicated),
                 _decimal(row.csi),
             ]
             for row in rows
         ]
-        print_table(head, lines, right={2, 3, 4})
+        print_table(head, lines, right={2, 3, 4, 5})
         if more := len(store.categories) - len(rows):
             print_rest(f"and {more:,} more", "fusiform summary shows all")
         if store.folds > 1:

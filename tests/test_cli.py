@@ -429,9 +429,9 @@ def test_a_scan_ends_with_the_layer_in_which_each_category_peaks(
         peak = max(own, key=lambda row: row.share)
         share = f"{100 * peak.share:.2f}"
         assert rows[category][1:] == (
-            [peak.layer, share, *_held_out(peak)]
+            [peak.layer, share, f"{peak.units:,}", *_held_out(peak)]
             if peak.selective
-            else ["no", "layer", share, "-", "-"]
+            else ["no", "layer", share, f"{peak.units:,}", "-", "-"]
         )
     assert any(row.selective for row in found)
 

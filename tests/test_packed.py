@@ -526,7 +526,7 @@ def test_undecodable_files_stop_packing_or_are_skipped(files: Path, content: byt
     assert '`on_error="skip"`' in str(caught.value)
     assert left(files.parent) == {"files"}
     notes: list[str] = []
-    options = {"preprocessing": SIZES, "on_error": "skip", "listener": Listener(notes.append)}
+    options = {"preprocessing": SIZES, "on_error": "skip", "progress": Listener(notes.append)}
     assert flat.pack_stimuli(files, output, **options) == 12
     assert sum("skipped: " in note and "broken.jpg" in note for note in notes) == 1
     (note,) = read_catalogue(output).notes

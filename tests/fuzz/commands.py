@@ -94,7 +94,7 @@ COMMANDS = {
     "overwrite": Command(
         "merge ref.zarr other.zarr --overwrite -o out/m.zarr", "folder", _earlier_store
     ),
-    "save": Command("select out/s.zarr faces>words --save second", "store", _saved),
+    "save": Command("select out/s.zarr --contrast faces>words --save second", "store", _saved),
 }  # fmt: skip
 
 
