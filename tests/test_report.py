@@ -228,10 +228,12 @@ def test_shares_on_all_stimuli_are_told_apart_from_selection_on_one_fold(store: 
     said = words(headline([one]))
     assert "units, selected on all stimuli" in said
     assert "Units selected on one fold have a mean CSI of" in said
-    none = tuple(replace(row, units=0, mean=None) for row in one.analysis.specificity)
-    one = replace(one, analysis=replace(one.analysis, specificity=none))
-    assert "No unit is selected on one fold alone" in words(headline([one]))
-    assert "no unit selected on one fold" in words(peaks([one]))
+    few = "selected on one fold of the stimuli alone, too few for a held-out CSI"
+    for number, mean, named in ((0, None, f"None is {few}"), (9, 1.0, f"Only 9 are {few}")):
+        rows = tuple(replace(row, units=number, mean=mean) for row in one.analysis.specificity)
+        other = replace(one, analysis=replace(one.analysis, specificity=rows))
+        assert named in words(headline([other]))
+        assert f"on one fold alone {number}, too few for a CSI" in words(peaks([other]))
 
 
 @pytest.mark.parametrize(

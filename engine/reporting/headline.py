@@ -11,6 +11,7 @@ from ..analyses.specificity import Specificity
 from ..errors import shortened
 from ..markup import join, tag
 from ..registry import UNTRAINED
+from .axes import FEW
 from .findings import Reported, contrasts_of
 from .palette import of_category
 
@@ -69,8 +70,9 @@ def _sentence(one: Reported) -> Iterator[str]:
 
 
 def _held_out(row: Specificity) -> str:
-    if row.mean is None:
-        return "No unit is selected on one fold alone. "
+    if row.mean is None or row.units < FEW:
+        few = f"Only {row.units:,} are" if row.units else "None is"
+        return f"{few} selected on one fold of the stimuli alone, too few for a held-out CSI. "
     return f"Units selected on one fold have a mean CSI of {row.mean:.2f} on the others. "
 
 
@@ -140,7 +142,7 @@ def _csi(one: Reported, row: Share) -> str:
     held_out = one.csi(row.layer, row.contrast)
     if held_out is None:
         return ""
-    if held_out.mean is None:
-        return "no unit selected on one fold"
+    if held_out.mean is None or held_out.units < FEW:
+        return f"on one fold alone {held_out.units:,}, too few for a CSI"
     number = f"n = {held_out.units:,}".replace(" ", "\N{NO-BREAK SPACE}")
     return f"held-out CSI {held_out.mean:.2f} ({number})"
