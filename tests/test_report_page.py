@@ -93,7 +93,7 @@ class Opened:
     def __init__(self, context: Any, path: Path) -> None:
         self.wrong: list[str] = []
         self.page = context.new_page()
-        self.page.set_default_timeout(5_000)
+        self.page.set_default_timeout(30_000)
         self.page.on("console", lambda said: self.wrong.append(f"{said.type}: {said.text}"))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("dialog", lambda dialog: self.wrong.append(dialog.message))
