@@ -210,7 +210,7 @@ def test_notes_name_unreduced_and_left_out_layers(stimuli: Path, tmp_path: Path)
     said = notes(Net(), "channel", LAYERS)
     assert "units channel: unknown shape, recorded whole: odd" in said
     assert (
-        "Net (as given): 5 layers, 125 units (means over positions, one per channel; "
+        "Net (as given): 5 layers, 125 units (means over positions, one per channel)"
         in " ".join(said)
     )
     said = notes(Net(), "cls", LAYERS)
@@ -371,7 +371,7 @@ def test_layers_and_info_commands_describe_reduced_units(
     assert "means over positions, one per channel" in run("info", store)
     page = tmp_path / "page.html"
     run("report", store, "-o", str(page), "--resamples", "5", "-q")
-    assert "units are reported (means over positions, one per channel; " in page.read_text()
+    assert "units are reported (means over positions, one per channel)" in page.read_text()
     assert json.loads(run("info", store, "--json"))["attributes"]["units"] == "channel"
 
 
