@@ -213,11 +213,14 @@ def compare(
     of_networks = {**given, "measures": measures, "allow": allow}
     drawn: dict[str, Any] = {"correlation": correlation, "rearrangements": rearrangements}
     of_regions = {**drawn, "recorded": recorded or None, "each-layer": each_layer or None}
-    for name, value in (of_regions if roi is None else of_networks).items():
-        if value is not None and roi is None:
-            raise UserError(f"--{name} is for --roi; got it alone: leave it out")
+    useless, said = (
+        (of_regions, "is for --roi; got it alone: leave it out, or add --roi")
+        if roi is None
+        else (of_networks, "compares networks; got it with --roi: leave one out")
+    )
+    for name, value in useless.items():
         if value is not None:
-            raise UserError(f"--{name} compares networks; got it with --roi: leave one out")
+            raise UserError(f"--{name} {said}")
     wanted: dict[str, Any] = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
     if roi is not None:
         sources = [open_recording(path) if recorded else open_store(path) for path in stores]

@@ -7,6 +7,7 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import join, quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -148,5 +149,5 @@ def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
         put(f"This network is untrained. To see a trained one beside it: {_ANOTHER}")
     print()
     put("All layers, and the same network on your own images in a folder per category:")
-    put_command(f"  fusiform summary {' '.join(stores)}")
-    put_command(f"  fusiform scan {MODEL} FOLDER --weights {weights} -o own.zarr")
+    put_command(f"  fusiform summary {join(stores)}")
+    put_command(f"  fusiform scan {MODEL} FOLDER --weights {quote(str(weights))} -o own.zarr")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import typer
 
-from fusiform.engine.texts import printable as printable
+from fusiform.engine.texts import printable
 
 from .fitting import continued, shorten, width_of, wrap
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from .notes import note
@@ -19,13 +19,13 @@ _EVERY = 10.0
 @contextmanager
 def listening(quiet: bool) -> Iterator[Listener]:
     """Notes and progress, on a terminal from the first moment; or nothing."""
-    from fusiform.engine.scanning.bar import begin_of, drawn, nothing
+    from fusiform.engine.scanning.bar import begin_of, drawn
     from fusiform.engine.scanning.progress import Listener
 
     if quiet:
         yield Listener()
         return
-    with drawn() if sys.stderr.isatty() else nothing() as draw:
+    with drawn() if sys.stderr.isatty() else nullcontext() as draw:
         if draw is None:
             yield Listener(note, _lines())
             return

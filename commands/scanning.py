@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -257,7 +258,7 @@ def record(
             go_back=go_back,
             progress=told,
         )
-    told.note(f"wrote {output}; next: fusiform responses {output}")
+    told.note(f"wrote {output}; next: fusiform responses {quote(output)}")
 
 
 def _print_forecast(found: Forecast, as_json: bool) -> None:

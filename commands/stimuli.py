@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -138,7 +139,9 @@ def pack(
             decode_workers=resources.decode_workers,
             progress=told,
         )
-    told.note(f"packed {packed:,} stimuli; next: fusiform scan MODEL {output} -o NAME.zarr")
+    told.note(
+        f"packed {packed:,} stimuli; next: fusiform scan MODEL {quote(str(output))} -o NAME.zarr"
+    )
 
 
 def _print_stimuli(report: StimuliReport) -> None:

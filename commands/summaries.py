@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from fusiform.engine.errors import shortened
@@ -54,9 +55,9 @@ def put_results(
     noun = "categories" if heading == "category" else "contrasts"
     part = excerpt_of([row for found in rows for row in found], every, noun=noun)
     excerpts = [[row for row in found if part.has(row.layer, row.contrast)] for found in rows]
-    _print_rows(excerpts, heading)
+    measured = _print_rows(excerpts, heading)
     print_rest(part.said)
-    _print_remarks(paths, stores, rows)
+    _print_remarks(paths, stores, rows, measured)
 
 
 def print_peaks(store: Store, path: str) -> None:
@@ -65,6 +66,9 @@ def print_peaks(store: Store, path: str) -> None:
 
     from fusiform.engine.contrasts.summary import summary
 
+    with redirect_stdout(sys.stderr):
+        put(f"wrote {path}")
+        print()
     shares = store.query("selective").counts().columns["share"]
     shares = shares.reshape(len(store.layers), len(store.categories))
     peaks = shares.argmax(axis=0)
@@ -75,8 +79,6 @@ def print_peaks(store: Store, path: str) -> None:
         rows += summary(store, layers=layer, contrasts=store.categories[category])
     base = re.sub(r"\.zarr(\.zip)?/?$", "", path)
     with redirect_stdout(sys.stderr):
-        put(f"wrote {path}")
-        print()
         head = ["category", "peaks in", "selective %", "of units", "replicated %", "CSI"]
         lines = [
             [
@@ -95,16 +97,20 @@ def print_peaks(store: Store, path: str) -> None:
         if store.folds > 1:
             put("replicated, CSI: of the units selected on one fold, on the others")
         print()
-        put_command(f"next: fusiform summary {path}")
-        put_command(f"      fusiform report {path} -o {base}.html")
+        put_command(f"next: fusiform summary {quote(path)}")
+        put_command(f"      fusiform report {quote(path)} -o {quote(f'{base}.html')}")
         print(end="", flush=True)
 
 
-def _print_remarks(paths: list[str], stores: list[Store], rows: Sequence[list[Row]]) -> None:
-    """Lines on the columns, on what the scans lacked, and on units that gave NaN or infinity."""
+def _print_remarks(
+    paths: list[str], stores: list[Store], rows: Sequence[list[Row]], measured: str
+) -> None:
+    """Lines on the columns, on what the scans lacked, and on units that gave NaN or infinity.
+
+    ``measured`` names the columns of values on held-out stimuli.
+    """
     if any(store.folds > 1 for store in stores):
         print()
-        measured = "replicated, CSI, d'" + ("" if len(paths) > 1 else ", response")
         put(f"{measured}: of the units selected on one fold, on the others; a mean over folds")
     for path, store in zip(paths, stores, strict=True):
         if store.folds == 1:
@@ -180,11 +186,13 @@ _OTHERS: _Columns = {
 }
 
 
-def _print_rows(results: list[list[Row]], heading: str) -> None:
+def _print_rows(results: list[list[Row]], heading: str) -> str:
     """A line per layer and contrast that any store has, with columns for every store.
 
-    Where the shares and CSI of all stores do not fit, they stand below one another.
+    Where the shares and CSI of all stores do not fit, they stand below one another. Returns the
+    names of columns of values on held-out stimuli.
     """
+    held_out = "replicated, CSI, d'"
     found = [{(row.layer, row.contrast): row for row in rows} for rows in results]
     keys = list(dict.fromkeys(key for rows in found for key in rows))
     is_null = any(row.chance is not None for rows in results for row in rows)
@@ -198,7 +206,7 @@ def _print_rows(results: list[list[Row]], heading: str) -> None:
         needed = 2 + 2 * number
         if fits([row[:needed] for row in [head, *lines]], range(2, needed), number):
             print_table(head, _once(lines), range(2, len(head)), together=number)
-            return
+            return held_out
         names.append("store")
     columns |= _OTHERS
     lines = [
@@ -208,6 +216,7 @@ def _print_rows(results: list[list[Row]], heading: str) -> None:
         if key in found[k]
     ]
     print_table([*names, *columns], _once(lines), range(2, len(names) + len(columns)))
+    return f"{held_out}, response"
 
 
 def _once(lines: list[list[str]]) -> list[list[str]]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from fusiform.engine.errors import shortened
 from fusiform.engine.excerpt import MOST_ROWS, Excerpt, excerpt
+from fusiform.engine.texts import printable
 from fusiform.engine.urls import without_credentials
 from fusiform.engine.values import Format, as_json
 
 from . import fitting
-from .notes import note, printable, put
+from .notes import note, put
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.tables import Printed

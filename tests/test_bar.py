@@ -108,6 +108,31 @@ def test_a_terminal_keeps_the_bars_of_finished_stages(monkeypatch: pytest.Monkey
     assert line.endswith("100/100, 10.0 images/s, 0 s left, peak 1 MiB")
 
 
+def overlapping(told: Listener) -> None:
+    """Two stages at a time, as of workers: both are counted, and the first ends last."""
+    told.progress(Progress("scan", 1, 3, 0.1, 2**20))
+    told.progress(Progress("contrasts", 1, 2, 0.1, 2**20))
+    told.progress(Progress("scan", 2, 3, 0.2, 2**20))
+    told.begin("publishing")
+    told.progress(Progress("contrasts", 2, 2, 0.2, 2**20))
+    told.begin("publishing")
+    told.progress(Progress("scan", 3, 3, 0.3, 2**20))
+
+
+def test_stages_may_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = opened(monkeypatch)
+    with listening(True) as told:
+        overlapping(told)
+    assert [line.split()[0] for line in terminal.screen] == ["scan", "contrasts"]
+    assert "3/3" in terminal.screen[0]
+
+
+def test_stages_may_overlap_in_a_notebook(cell: Cell) -> None:
+    with listening(True) as told:
+        overlapping(told)
+    assert re.findall(r"</progress> (\w+) (\d)/", cell.html) == [("scan", "3"), ("contrasts", "2")]
+
+
 def test_no_line_is_left_of_a_stage_that_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = opened(monkeypatch)
     with pytest.raises(KeyboardInterrupt), listening(True) as told:

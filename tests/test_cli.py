@@ -436,6 +436,14 @@ def test_a_scan_ends_with_the_layer_in_which_each_category_peaks(
     assert any(row.selective for row in found)
 
 
+def test_the_commands_that_follow_a_scan_can_be_copied(fusiform: Command, stimuli: Path) -> None:
+    answer = fusiform("scan", "resnet18", "stimuli", "-o", "my scan.zarr", *SMALL)
+    assert answer.err.splitlines()[-2:] == [
+        "next: fusiform summary 'my scan.zarr'",
+        "      fusiform report 'my scan.zarr' -o 'my scan.html'",
+    ]
+
+
 def _held_out(row: Row) -> list[str]:
     replicated = "-" if row.replicated is None else f"{100 * row.replicated:.2f}"
     return [replicated, "-" if row.csi is None else f"{row.csi:.2f}"]

@@ -21,8 +21,8 @@ from torch import nn
 
 import fusiform
 from fusiform import cli
-from fusiform.commands.notes import printable
 from fusiform.engine.store.store_reader import StoreReader
+from fusiform.engine.texts import printable
 
 from . import flat
 from .records import rows_of

@@ -87,6 +87,14 @@ def report(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+def page_of(data: Any, like: Path, output: Path) -> None:
+    """Write a page like another, of other findings."""
+    text = like.read_text(encoding="utf-8")
+    block = re.search(r'id="findings">(.*?)</script>', text, re.DOTALL)
+    assert block
+    output.write_text(text.replace(block[1], str(json_block(data))), encoding="utf-8")
+
+
 class Opened:
     """An open page, with its errors and requests."""
 
@@ -248,16 +256,12 @@ def test_a_layer_without_positions_does_not_flatten_the_others(
     browser: Any, controlled: Path, tmp_path: Path
 ) -> None:
     """Its share is 90 %, theirs 2 %: the axis ends at theirs, and an arrow has its value."""
-    text = controlled.read_text(encoding="utf-8")
-    data = data_of(text)
+    data = data_of(controlled.read_text(encoding="utf-8"))
     for store in data["stores"]:
         shares = store["tables"]["shares"]
         own = [0.9 if store["layers"][i] == "head" else 0.02 for i in shares["layer"]]
         shares["share"] = shares["low"] = shares["high"] = own
-    block = re.search(r'id="findings">(.*?)</script>', text, re.DOTALL)
-    assert block
-    text = text.replace(block[1], str(json_block(data)))
-    (tmp_path / "a.html").write_text(text, encoding="utf-8")
+    page_of(data, controlled, tmp_path / "a.html")
     context = browser.new_context()
     page = Opened(context, tmp_path / "a.html")
     names = [contrast["name"] for contrast in data["contrasts"]]
@@ -275,8 +279,7 @@ def test_names_are_cut_short_of_room_but_no_value_and_every_point_beyond_an_axis
     browser: Any, controlled: Path, tmp_path: Path
 ) -> None:
     """Two layers without positions and long names, on a phone: ``…7.9 %`` would hide 47.9 %."""
-    text = controlled.read_text(encoding="utf-8")
-    data = data_of(text)
+    data = data_of(controlled.read_text(encoding="utf-8"))
     for contrast in data["contrasts"]:
         contrast["name"] = f"characters of the category {contrast['name']}"
     for store in data["stores"]:
@@ -284,10 +287,7 @@ def test_names_are_cut_short_of_room_but_no_value_and_every_point_beyond_an_axis
         shares = store["tables"]["shares"]
         own = [(0.02, 0.3125, 0.478516)[i] for i in shares["layer"]]
         shares["share"] = shares["low"] = shares["high"] = own
-    block = re.search(r'id="findings">(.*?)</script>', text, re.DOTALL)
-    assert block
-    text = text.replace(block[1], str(json_block(data)))
-    (tmp_path / "a.html").write_text(text, encoding="utf-8")
+    page_of(data, controlled, tmp_path / "a.html")
     context = browser.new_context(viewport={"width": 390, "height": 844})
     page = Opened(context, tmp_path / "a.html")
     arrow, space = "\N{UPWARDS ARROW} ", "\N{NO-BREAK SPACE}%"
@@ -304,8 +304,7 @@ def test_names_are_cut_short_of_room_but_no_value_and_every_point_beyond_an_axis
 def test_a_category_that_a_network_was_not_asked_for_is_not_said_to_select_nothing(
     browser: Any, controlled: Path, tmp_path: Path
 ) -> None:
-    text = controlled.read_text(encoding="utf-8")
-    data = data_of(text)
+    data = data_of(controlled.read_text(encoding="utf-8"))
     tables = data["stores"][1]["tables"]
     for table, columns in tables.items():
         kept = [k != 0 for k in columns["contrast"]] if "contrast" in columns else None
@@ -314,10 +313,7 @@ def test_a_category_that_a_network_was_not_asked_for_is_not_said_to_select_nothi
                 name: [value for value, keep in zip(values, kept, strict=True) if keep]
                 for name, values in columns.items()
             }
-    block = re.search(r'id="findings">(.*?)</script>', text, re.DOTALL)
-    assert block
-    text = text.replace(block[1], str(json_block(data)))
-    (tmp_path / "a.html").write_text(text, encoding="utf-8")
+    page_of(data, controlled, tmp_path / "a.html")
     context = browser.new_context()
     page = Opened(context, tmp_path / "a.html")
     name = data["contrasts"][0]["name"]
@@ -403,16 +399,13 @@ def test_driving_stimuli_say_how_their_units_were_chosen(
 
 
 def test_almost_one_is_not_shown_as_one(browser: Any, controlled: Path, tmp_path: Path) -> None:
-    text = controlled.read_text(encoding="utf-8")
-    data = data_of(text)
+    data = data_of(controlled.read_text(encoding="utf-8"))
     for store in data["stores"]:
         store["consistency"]["spearman"] = [[1, 0.9997, 0.9]] * 3
         store["tables"]["confusion"]["share"] = [0.9997] * len(
             store["tables"]["confusion"]["share"]
         )
-    head, _, rest = text.partition('id="findings">')
-    changed = f'{head}id="findings">{json_block(data)}</script>{rest.partition("</script>")[2]}'
-    (tmp_path / "a.html").write_text(changed, encoding="utf-8")
+    page_of(data, controlled, tmp_path / "a.html")
     context = browser.new_context()
     one = Opened(context, tmp_path / "a.html")
     assert one.words("consistency").count("> 0.99") == 6

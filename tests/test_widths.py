@@ -166,6 +166,7 @@ def _is_named(whole: str, text: str, needed: tuple[str, ...]) -> bool:
     for every, some in zip(heads(whole), heads(text), strict=True):
         if "store" in set(some) - set(every):  # stores stand below one another
             needed = tuple(name.partition(" ")[0] for name in needed)
+            assert "CSI, d', response: " in text
         elif "..." not in "".join(some):  # headings that are names may be shortened
             assert some == every[: len(some)]
             assert all(name in narrow for name in every[len(some) : len(some) + 8])

@@ -42,7 +42,9 @@ def wide(analysis: Analysis, name: str) -> Table:
         raise UserError(f"there is no analysis {name!r}: {nearest(name, known)}")
     rows: Any = getattr(analysis, name)
     if not rows:
-        raise UserError(f"{name} was not analysed: name it in `analyses`, or `against` others")
+        raise UserError(
+            f"{name} was not analysed: name it in `analyses`, or other criteria in `agreement`"
+        )
     if name == "consistency":
         return _similarities(rows)
     return Table({**of_rows(rows).stored, **_nested(rows)})

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from html import escape
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..texts import in_bytes, printable
 from .progress import Listener, Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
 Draw = Callable[[Progress], None]
@@ -31,19 +31,13 @@ def listening(progress: bool | Listener) -> Iterator[Listener]:
     if isinstance(progress, Listener):
         yield progress
         return
-    with drawn() if progress else nothing() as draw:
+    with drawn() if progress else nullcontext() as draw:
         yield Listener(_note, draw, begin_of(draw)) if draw else Listener()
 
 
 def begin_of(draw: Draw) -> Callable[[str], None]:
     """Draw a stage whose steps nobody can count: a bar that moves to and fro."""
     return lambda stage: draw(Progress(stage, 0, 0, 0.0, 0))
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    """No bar."""
-    yield None
 
 
 @contextmanager
@@ -86,6 +80,40 @@ def described(event: Progress) -> str:
 
 
 @contextmanager
+def _stages(show: Callable[[dict[str, Progress]], None]) -> Iterator[Draw]:
+    """A function that takes events, and shows the last of every stage.
+
+    Stages may overlap, and threads call it. One whose steps nobody can count gives way to the next;
+    of the others, those that were not finished vanish at the end.
+    """
+    last: dict[str, Progress] = {}
+    lock = Lock()
+
+    def draw(event: Progress) -> None:
+        with lock:
+            if event.stage not in last:
+                _leave_out(last, lambda one: not one.total)
+            last[event.stage] = event
+            show(last)
+
+    try:
+        yield draw
+    finally:
+        with lock:
+            _leave_out(last, lambda one: not _is_over(one))
+            show(last)
+
+
+def _leave_out(last: dict[str, Progress], unfit: Callable[[Progress], bool]) -> None:
+    for stage in [stage for stage, event in last.items() if unfit(event)]:
+        del last[stage]
+
+
+def _is_over(event: Progress) -> bool:
+    return bool(event.total) and event.done >= event.total
+
+
+@contextmanager
 def _on_terminal() -> Iterator[Draw]:
     from rich import progress as rich
     from rich.console import Console
@@ -95,62 +123,43 @@ def _on_terminal() -> Iterator[Draw]:
     tasks: dict[str, TaskID] = {}
     with rich.Progress(name, rich.BarColumn(), said, console=Console(stderr=True)) as bars:
 
-        def draw(event: Progress) -> None:
-            if event.stage not in tasks:
-                _clear(bars)
-                tasks[event.stage] = bars.add_task(event.stage, said="")
-            # A bar without a total moves to and fro.
-            of, words = event.total or None, described(event)
-            bars.update(tasks[event.stage], completed=event.done, total=of, said=words)
+        def show(last: dict[str, Progress]) -> None:
+            for stage in tasks.keys() - last.keys():
+                bars.remove_task(tasks.pop(stage))
+            for stage, event in last.items():
+                if stage not in tasks:
+                    tasks[stage] = bars.add_task(stage, said="")
+                # A bar without a total moves to and fro.
+                of, words = event.total or None, described(event)
+                bars.update(tasks[stage], completed=event.done, total=of, said=words)
 
-        try:
+        with _stages(show) as draw:
             yield draw
-        finally:
-            _clear(bars)
-
-
-def _clear(bars: Bars) -> None:
-    """Remove the bars of stages that are not finished."""
-    for task in bars.tasks:
-        if not task.finished:
-            bars.remove_task(task.id)
 
 
 @contextmanager
 def _in_cell() -> Iterator[Draw]:
     from IPython.display import HTML, display
 
-    shown: dict[str, str] = {}
-    finished: set[str] = set()
     handle: Any = display(HTML(""), display_id=True)
+    shown: dict[str, bool] = {}
     updated = 0.0
 
-    def show() -> None:
-        handle.update(HTML("<br>".join(shown.values())))
+    def show(last: dict[str, Progress]) -> None:
+        nonlocal shown, updated
+        over = {stage: _is_over(event) for stage, event in last.items()}
+        if over != shown or time.monotonic() - updated > _EVERY:
+            shown, updated = over, time.monotonic()
+            handle.update(HTML("<br>".join(map(_html, last.values()))))
 
-    def draw(event: Progress) -> None:
-        nonlocal updated
-        is_new, is_over = event.stage not in shown, bool(event.total) and event.done == event.total
-        if is_new:
-            clear()
-        of = f'value="{event.done}" max="{event.total}"' if event.total else ""
-        said = escape(f"{event.stage} {described(event)}")
-        shown[event.stage] = f"<progress {of}></progress> {said}"
-        if is_over:
-            finished.add(event.stage)
-        if is_new or is_over or time.monotonic() - updated > _EVERY:
-            updated = time.monotonic()
-            show()
-
-    def clear() -> None:
-        for stage in shown.keys() - finished:
-            del shown[stage]
-
-    try:
+    with _stages(show) as draw:
         yield draw
-    finally:
-        clear()
-        show()
+
+
+def _html(event: Progress) -> str:
+    of = f'value="{event.done}" max="{event.total}"' if event.total else ""
+    said = escape(f"{event.stage} {described(event)}")
+    return f"<progress {of}></progress> {said}"
 
 
 def _note(line: str) -> None:
