@@ -23,9 +23,10 @@ import fusiform
 from fusiform import UserError, open_recording, open_store
 from fusiform.cli import main
 from fusiform.engine.contrasts.language.criterion import DEFAULT
+from fusiform.engine.plotting import axes, curves, figures, matrices, overview
+from fusiform.engine.plotting.tuning import details
 from fusiform.engine.querying.info import facts, info_of
-from fusiform.engine.reporting import axes, curves, figures, matrices, overview, pictures
-from fusiform.engine.reporting.tuning import details
+from fusiform.engine.reporting import pictures
 from fusiform.engine.responses.discrimination import discriminate
 
 from . import flat, made

@@ -33,8 +33,9 @@ def require_matplotlib() -> None:
 def write_figures(found: Json, folder: Path, details: Sequence[Json] = ()) -> list[Path]:
     """Write every figure as NAME.svg, NAME.pdf and NAME.png once all are drawn; return their paths.
 
-    ``found`` is a value of :func:`.findings.findings`; figures of a single layer show its
-    ``layer``. ``details`` of every store, of :func:`.tuning.details`, are for the composed figure.
+    ``found`` is the data of a page, of :func:`..reporting.findings.findings`; figures of a single
+    layer show its ``layer``. ``details`` of every store, of :func:`.tuning.details`, are for the
+    composed figure.
     """
     from matplotlib import rc_context
 

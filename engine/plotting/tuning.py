@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..analyses.analyse import Analysis
 from ..contrasts.chance import chance
@@ -20,13 +21,12 @@ from ..contrasts.summary import held_out_sample
 from ..layer import Layer
 from ..store.store_reader import StoreReader
 from .axes import FEW
-from .findings import rounded
 
 
 def details(
     store: StoreReader, found: Analysis, criterion: Criterion, layers: Sequence[str]
 ) -> dict[str, Any]:
-    """Parts of the composed figure that a store's :func:`.findings.findings` lack.
+    """Parts of the composed figure that are not on the page.
 
     ``tuning`` has for every layer the curves ``[contrast][category]`` and that of all living units
     ``[category]``, standardised as in :mod:`..analyses.strength`; ``rdm`` its matrix of categories.
@@ -41,7 +41,7 @@ def details(
         mean, sd = scale.get(layer.name, (None, None))
         if store.folds > 1 and mean is not None and sd:
             curves = [
-                rounded(((values - mean) / sd).tolist())
+                _plain((values - mean) / sd)
                 for values in _responses(store, layer, criterion, found.contrasts)
             ]
         shown[layer.name] = {"tuning": curves, "rdm": rdms.get(layer.name)}
@@ -51,6 +51,11 @@ def details(
         "layers": shown,
         "chance": _chance(store, found, criterion) if store.shuffles else None,
     }
+
+
+def _plain(values: NDArray[np.float64]) -> Any:
+    """Values as lists, None for NaN."""
+    return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload]
 
 
 def _responses(
