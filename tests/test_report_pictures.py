@@ -307,7 +307,7 @@ def test_a_layer_without_positions_does_not_flatten_the_others_in_print(
             assert low < 0
             assert 0.03 < high < 0.035
             texts = [text.get_text() for text in axis.texts]
-            assert "\N{UPWARDS ARROW} 0.9, 0.8" in texts
+            assert "\N{UPWARDS ARROW} 90, 80" in texts
             edge = [line for line in axis.get_lines() if line.get_label() == "_beyond"]
             assert [line.get_xydata().tolist() for line in edge] == [[[head, high]]] * 2
             assert not any(line.get_clip_on() for line in edge)

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
 from ..files import new_file, new_folders
 from .axes import STYLE, Json, rows_of
 from .curves import LINES, distributions, over_layers
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
 # Formats, and metadata that would differ from one time to the next.
 _FORMATS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 _DOTS_PER_INCH = 300
-
-
-def require_matplotlib() -> None:
-    """Raise a ``UserError`` if matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UserError("figures need matplotlib: pip install 'fusiform[figures]'") from None
 
 
 def write_figures(found: Json, folder: Path, details: Sequence[Json] = ()) -> list[Path]:

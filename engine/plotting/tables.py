@@ -45,6 +45,11 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+def short(name: str) -> str:
+    """A store's name without its folder and suffix."""
+    return name.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zip").removesuffix(".zarr")
+
+
 def edges(measure: str) -> list[float]:
     """Edges of the bins of a measure's histogram."""
     first, last, bins = BINS[measure]

@@ -1,26 +1,90 @@
 """Tuning curves of selective units: held-out mean responses to every category, and chance levels.
 
-For the composed figure alone, which needs more of a store than the page.
+Alone, and for the composed figure, which needs more of a store than the page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analyses.analyse import Analysis
+from ..analyses.analyse import Analysis, analyse
 from ..contrasts.chance import chance
 from ..contrasts.evaluate import samples_of
 from ..contrasts.language.contrast import parse_contrasts
-from ..contrasts.language.criterion import Criterion
+from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
 from ..layer import Layer
 from ..store.store_reader import StoreReader
-from .axes import FEW
+from .axes import FEW, GREY, blank, name_ticks, plain, style_of
+from .palette import of_category
+from .panel import ONE_FOLD, axes_of, few_enough, legend, title, width_of
+from .tables import short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def tuning(
+    store: StoreReader | Path | str,
+    layer: str,
+    criterion: Criterion = DEFAULT,
+    contrasts: str | Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot the mean response of a layer's selective units to every category, a line per contrast.
+
+    Units are selected on one fold and measured on the others, in standard deviations of all
+    responses of the layer; 0 is their mean. The grey line is of all living units, which is what as
+    many random units give. Curves are of 10 units or more.
+
+    Parameters
+    ----------
+    store : a store or its path
+    layer : a layer of the store
+    criterion : the criterion that selects units
+    contrasts : see :func:`fusiform.analyse`; by default every category
+    ax : axes to draw in; by default those of a new figure
+
+    Returns
+    -------
+    Axes
+        the axes
+
+    Raises
+    ------
+    UserError : an unknown layer or contrast; an unfinished scan; more than 24 contrasts; matplotlib
+        is missing
+
+    Examples
+    --------
+    >>> fusiform.plot.tuning("r18.zarr", "layer4.1", contrasts=["faces", "words"])
+    """
+    store = StoreReader.of(store)
+    found = analyse(store, criterion, [layer], contrasts, "strength", resamples=1)
+    few_enough(found.contrasts, "contrasts")
+    with axes_of(ax, 5, 3.2) as axis:
+        axis.axhline(0, color=GREY, linewidth=0.4)
+        head, said = f"{short(found.store)}: {found.layers[0]}", f"selective: {found.criterion}"
+        curves = _standardised(store, found, criterion, store.layer(found.layers[0]))
+        if curves is None:
+            blank(axis, ONE_FOLD)
+        else:
+            axis.plot(curves[1], color=GREY, label="all living units")
+            for k, values in enumerate(curves[0]):
+                style = style_of(of_category(k)) | {"label": plain(found.contrasts[k])}
+                axis.plot(values, **style)
+            said += legend(axis, found.contrasts)
+        axis.set_ylabel("response, held out (z in the layer)")
+        name_ticks(axis, found.categories, width_of(axis) / 0.8)
+        title(axis, head, said)
+        return axis
 
 
 def details(
@@ -33,18 +97,12 @@ def details(
     ``chance`` has for every layer of the analysis the share of units that 5 % of the shuffles
     reach for any contrast; None if the scan shuffled no labels.
     """
-    scale = {row.layer: (row.layer_mean, row.layer_sd) for row in found.strength}
     rdms = {one.layer: one.rdm for one in found.consistency.rdms} if found.consistency else {}
     shown = {}
     for layer in map(store.layer, layers):
-        curves = None
-        mean, sd = scale.get(layer.name, (None, None))
-        if store.folds > 1 and mean is not None and sd:
-            curves = [
-                _plain((values - mean) / sd)
-                for values in _responses(store, layer, criterion, found.contrasts)
-            ]
-        shown[layer.name] = {"tuning": curves, "rdm": rdms.get(layer.name)}
+        curves = _standardised(store, found, criterion, layer)
+        plain_curves = [_plain(values) for values in curves] if curves else None
+        shown[layer.name] = {"tuning": plain_curves, "rdm": rdms.get(layer.name)}
     return {
         "categories": list(found.categories),
         "contrasts": list(found.contrasts),
@@ -56,6 +114,17 @@ def details(
 def _plain(values: NDArray[np.float64]) -> Any:
     """Values as lists, None for NaN."""
     return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload]
+
+
+def _standardised(
+    store: StoreReader, found: Analysis, criterion: Criterion, layer: Layer
+) -> list[NDArray[np.float64]] | None:
+    """:func:`_responses` in standard deviations of a layer's responses; None for one fold."""
+    scale = {row.layer: (row.layer_mean, row.layer_sd) for row in found.strength}
+    mean, sd = scale.get(layer.name, (None, None))
+    if store.folds == 1 or mean is None or not sd:
+        return None
+    return [(values - mean) / sd for values in _responses(store, layer, criterion, found.contrasts)]
 
 
 def _responses(

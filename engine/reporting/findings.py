@@ -19,7 +19,7 @@ from ..analyses.peaks import first_layer, peaks_of, placeless
 from ..analyses.shares import Share
 from ..analyses.specificity import BINS, Specificity
 from ..plotting.palette import THEMES, of_category
-from ..plotting.tables import columns, edges, network
+from ..plotting.tables import columns, edges, network, short
 from ..registry import UNTRAINED
 from ..values import in_json
 from .thresholds import GRIDS, ThresholdCounts
@@ -75,7 +75,7 @@ class Reported:
     @property
     def short(self) -> str:
         """The store's name without its folder and suffix."""
-        return self.name.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zip").removesuffix(".zarr")
+        return short(self.name)
 
     @cached_property
     def placeless(self) -> tuple[str, ...]:

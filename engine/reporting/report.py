@@ -19,6 +19,7 @@ from ..errors import UserError, shortened
 from ..files import new_file, output_path
 from ..markup import definitions, join, tag
 from ..plotting.overview import layers_needed
+from ..plotting.panel import require_matplotlib
 from ..plotting.tuning import details
 from ..preprocessing import Preprocessing
 from ..querying.info import facts, info_of
@@ -151,8 +152,6 @@ def _check_outputs(output: Path, figures: Path | str | None) -> None:
     if output.suffix.lower() not in ("", ".html", ".htm"):
         raise UserError(f"a report is an HTML page; got {output}: name it {output.stem}.html")
     if figures is not None:
-        from ..plotting.figures import require_matplotlib
-
         require_matplotlib()
         if os.path.lexists(figures) and not os.path.isdir(figures):  # noqa: PTH112
             raise UserError(f"figures are written into a folder; {figures} is none: name another")
