@@ -121,19 +121,19 @@ def _spread(name: str, value: str, label: str) -> Line:
     return Line(name, "spread", label, value, None, None, band=band, by_contrast=True)
 
 
-SHARE = Line("share-by-depth", "shares", "share of units selective (%)", "share", "low", "high")
+SHARE = Line("share-by-depth", "shares", "selective units (%)", "share", "low", "high")
 CSI = Line("csi-by-depth", "specificity", "CSI, held out", "mean", "low", "high",
            chosen=lambda row: row["measure"] == "csi")  # fmt: skip
 # By the name of the measure, as in comparisons.
 MEASURES = {
     "share": SHARE,
-    "share_of_living": Line("", "shares", "share of living units selective (%)", "share_of_living",
+    "share_of_living": Line("", "shares", "selective living units (%)", "share_of_living",
                             "living_low", "living_high"),
     "csi": CSI,
     "d_prime": Line("d-prime-by-depth", "specificity", "d', held out", "mean", "low", "high",
                     chosen=lambda row: row["measure"] == "d_prime"),
     "share_with_any": _spread("spread-over-feature-maps", "share_with_any",
-                              "share of feature maps with any (%)"),
+                              "feature maps with any (%)"),
     "gini": _spread("gini-over-feature-maps", "gini", "Gini over feature maps"),
     "entropy": _spread("", "entropy", "normalised entropy over feature maps"),
     "strength": Line("activation-strength", "strength", "response, held out (z in the layer)",

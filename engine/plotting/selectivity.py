@@ -77,11 +77,11 @@ def by_depth(
     few_enough(names, "contrasts")
     said = f"selective: {analysis.criterion}"
     with axes_of(ax, 6, 3.2) as axis:
-        store_panel(axis, found, line, 0, width_of(axis) / 0.8)
         limits = line.limits(found)
         if limits is None:
             blank(axis, ONE_FOLD if _needs_folds(analysis, line.table) else "no selective units")
         else:
+            store_panel(axis, found, line, 0, width_of(axis) / 0.8)
             axis.set_ylim(limits)
             mark_beyond(axis)
             _name_beside(axis, line.second, line.band)
@@ -184,7 +184,7 @@ def map(
         if np.nanmax(values, initial=0) > 0:
             most = draw_map(axis, values, found["contrasts"][0]["light"])
             form = PercentFormatter(1, symbol=None)
-            label = "share of living units selective (%)"
+            label = "selective living units (%)"
             axis.figure.colorbar(axis.images[0], ax=axis, shrink=0.8, format=form, label=label)
             title(axis, name, f"up to {100 * most:.3g} %. Selective: {analysis.criterion}")
         else:
