@@ -5,8 +5,8 @@ They need matplotlib (``pip install 'fusiform[figures]'``). Without ``ax`` they 
 
 from fusiform.engine.plotting.best import best_images
 from fusiform.engine.plotting.brains import regions
-from fusiform.engine.plotting.selectivity import (
-    by_depth,
+from fusiform.engine.plotting.depth import by_depth
+from fusiform.engine.plotting.in_layer import (
     confusion,
     consistency,
     distributions,
