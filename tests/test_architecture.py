@@ -27,6 +27,8 @@ ROOMS = {
     "scanning": {"stimuli", "networks", "moments", "decoding", "store", "contrasts"},
     "recording": {"stimuli", "networks", "moments", "decoding", "scanning", "store", "contrasts",
                   "querying", "responses"},
+    "lesions": {"stimuli", "networks", "decoding", "scanning", "recording", "store", "contrasts",
+                "querying", "analyses"},
     "distributing": {"stimuli", "networks", "moments", "decoding", "scanning", "store",
                      "contrasts"},
     # what a scan writes and everything else reads
