@@ -40,11 +40,13 @@ class NetworkOptions:
 
     Parameters
     ----------
-    measures : Measures to compare, joined by commas; repeatable: share, share_of_living, csi,
-        d_prime, share_with_any (of feature maps), entropy, gini; by default
-        share,csi,d_prime,gini.
+    measures : Measures to compare, joined by commas; repeatable: share, share_of_living,
+        replicated, csi, d_prime, share_with_any (of feature maps), entropy, gini; by default
+        share,replicated,csi,d_prime,gini.
     pairing : Pair layers by name, the default, or by relative depth.
     against : The store that each is compared with, by default the first.
+    at : Positions of checkpoints, such as epochs, in the order of the stores; with --against
+        previous by default the number in which their names differ.
     allow : Differences that are allowed, and reported: stimuli, preprocessing, units, joined by
         commas; repeatable.
     resamples : Draws for intervals, by default 1000.
@@ -53,6 +55,7 @@ class NetworkOptions:
     measures: list[str] | None = None
     pairing: Literal["name", "depth"] | None = None
     against: Literal["first", "previous"] | None = None
+    at: list[str] | None = None
     allow: list[str] | None = None
     resamples: int | None = None
 
@@ -95,9 +98,10 @@ def compare(
 ) -> None:
     """Compare networks layer by layer, or a network with brain regions.
 
-    Every network is compared with the first, or with the one before it (checkpoints, in order).
-    Intervals come from resampled feature maps, each with all its units. Networks that saw different
-    stimuli, or the same resized or cropped differently, are refused unless --allow names it.
+    Every network is compared with the first, or with the one before it. Checkpoints of a training
+    run also tell when each category first exceeds the untrained network, and chance. Intervals come
+    from resampled feature maps, each with all its units. Networks that saw different stimuli, or
+    the same resized or cropped differently, are refused unless --allow names it.
 
     Example: fusiform compare trained.zarr untrained.zarr --measures share,csi
     """
@@ -129,7 +133,8 @@ def _networks(
 
     opened = [open_store(path) for path in stores]
     remark(criterion, opened, asked["contrasts"])
-    measures = names(options.pop("measures", None), "share", "csi", "d_prime", "gini")
+    measures = names(options.pop("measures", None), "share", "replicated", "csi", "d_prime",
+                     "gini")  # fmt: skip
     allow = names(options.pop("allow", None))
     found = compare(opened, criterion, measures=measures, allow=allow, **options, **asked)
     if to.is_table:
@@ -163,19 +168,26 @@ def _with_regions(
 
 def _print_comparison(found: Comparison, every: bool) -> None:
     """Networks side by side: a table for every measure."""
-    from fusiform.engine.comparing.tables import differences
+    from fusiform.engine.comparing.tables import differences, labels, onsets
 
-    for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
-        put_heading(path, f"{said['model']} ({said['weights']})", f"{number}  ")
+    names = labels(found)
+    for name, path, said in zip(names, found.stores, found.provenance, strict=True):
+        put_heading(path, f"{said['model']} ({said['weights']})", f"{name:>{len(names[0])}}  ")
     put(f"selective: {found.criterion}")
     for warning in found.warnings:
         tell(f"warning: {warning}")
-    for table in differences(found, every):
+    for table in (*differences(found, every), *onsets(found, every)):
         print_titled(table)
     of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
     print()
     draws = f"over {found.resamples:,} draws of whole feature maps"
     put(f"95 %: {draws}. *: the interval{of} excludes 0")
+    references = {
+        "untrained": "the interval of the difference from the first network lies above 0",
+        "chance": "the share is larger than 5 % of the network's shuffles reach",
+    }
+    for reference in dict.fromkeys(one.reference for one in found.onsets):
+        put(f"above {reference}: {references[reference]}; -: never")
 
 
 def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
