@@ -102,7 +102,7 @@ def print_titled(table: Printed) -> None:
     numeric = {i for i in range(len(table.head))
                if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
     spans = {i for i, name in enumerate(table.head)
-             if name[:1].isdigit() or any(word in name for word in _INTERVALS)}  # fmt: skip
+             if name[-1:].isdigit() or any(word in name for word in _INTERVALS)}  # fmt: skip
     rows = [[_cell(value) for value in row] for row in table.rows]
     print_table(table.head, rows, right=numeric | spans)
     print_rest(table.said)

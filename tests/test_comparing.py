@@ -32,7 +32,8 @@ from fusiform.engine.comparing.correlations import (
     noise_ceiling,
     permuted,
 )
-from fusiform.engine.comparing.differences import MEASURED, Comparison, Difference, _draw, compare
+from fusiform.engine.comparing.differences import Comparison, Difference, compare
+from fusiform.engine.comparing.draws import MEASURED, _draw
 from fusiform.engine.comparing.pairing import pair_layers
 from fusiform.engine.comparing.populations import EVERY_UNIT, Population, populations
 from fusiform.engine.comparing.regions import Region, Regions, in_order, read_regions

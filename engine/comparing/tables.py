@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..analyses.tables import Printed, percent, span
-from ..excerpt import MOST_ROWS, excerpt
+from ..excerpt import MOST_ROWS, Excerpt, excerpt
 from .brains import BrainComparison
 from .correlations import BestLayer, LayerCorrelation
-from .differences import MEASURED, Comparison, Difference
+from .differences import Comparison, Difference
+from .draws import MEASURED, SHARES
+from .training import position
+
+
+def labels(comparison: Comparison) -> list[str]:
+    """Short names of networks: their numbers, or the axis and their positions on it."""
+    if comparison.axis is None or comparison.at is None:
+        return [str(number) for number in range(1, len(comparison.stores) + 1)]
+    first, *others = map(position, comparison.at)
+    return [f"{comparison.axis} {first}", *others]
 
 
 def differences(comparison: Comparison, every: bool = True) -> Iterator[Printed]:
@@ -21,23 +31,58 @@ def differences(comparison: Comparison, every: bool = True) -> Iterator[Printed]
     measures: dict[str, list[Difference]] = {}
     for one in comparison.differences:
         measures.setdefault(one.measure, []).append(one)
+    names = labels(comparison)
     for measure, found in measures.items():
-        largest: dict[tuple[str, str], float] = {}
-        for one in found:
-            key = one.layer, one.contrast
-            largest[key] = max(largest.get(key, 0), abs(one.difference or 0))
-        part = excerpt(largest, len(largest) if every else MOST_ROWS)
+        part = _part([(one, abs(one.difference or 0)) for one in found], every)
         rows = [one for one in found if part.has(one.layer, one.contrast)]
-        is_share = "share" in measure
+        is_share = measure in SHARES
         title = f"{measure}: {MEASURED[measure]}{', %' if is_share else ''}"
-        if len(comparison.stores) == 2:
-            head = ["layer", "contrast", "1", "2", "2 - 1", "95 %"]
+        if len(names) == 2:
+            bare = [name.rpartition(" ")[2] for name in names]
+            head = ["layer", "contrast", *names, f"{bare[1]} - {bare[0]}", "95 %"]
             cells = [_difference(one, is_share) for one in rows]
             yield Printed(title, head, cells, part.said)
         else:
-            numbers = range(1, len(comparison.stores) + 1)
-            yield Printed(title, ["layer", "contrast", *map(str, numbers)],
-                          _side_by_side(rows, len(numbers), is_share), part.said)  # fmt: skip
+            yield Printed(title, ["layer", "contrast", *names],
+                          _side_by_side(rows, len(names), is_share), part.said)  # fmt: skip
+
+
+def onsets(comparison: Comparison, every: bool = True) -> Iterator[Printed]:
+    """Where the share of every layer and contrast exceeds each reference, first and for good.
+
+    None, shown as ``-``, where it never does.
+    """
+    lines: dict[tuple[str, str], dict[str, float | str | None]] = {}
+    heads: dict[str, None] = {}
+    for one in comparison.onsets:
+        name = f"above {one.reference}"
+        own = {name: one.first, f"{name} for good": one.lasting}
+        lines.setdefault((one.layer, one.contrast), {}).update(own)
+        heads |= dict.fromkeys(own)
+    if not lines:
+        return
+    shares = [(one, one.value or 0) for one in comparison.values if one.measure == "share"]
+    part = _part([*((one, 0) for one in comparison.onsets), *shares], every)
+    cells = [
+        [*key, *(_whole(own.get(head, "?")) for head in heads)]
+        for key, own in lines.items()
+        if part.has(*key)
+    ]
+    title = f"onset: {comparison.axis} from which the share exceeds a reference; exploratory"
+    yield Printed(title, ["layer", "contrast", *heads], cells, part.said)
+
+
+def _whole(at: float | str | None) -> float | str | None:
+    return int(at) if isinstance(at, float) and at.is_integer() else at
+
+
+def _part(values: Iterable[tuple[Any, float]], every: bool) -> Excerpt:
+    """An excerpt of rows with a layer and a contrast: those of the largest values."""
+    largest: dict[tuple[str, str], float] = {}
+    for one, value in values:
+        key = one.layer, one.contrast
+        largest[key] = max(largest.get(key, 0), value)
+    return excerpt(largest, len(largest) if every else MOST_ROWS)
 
 
 def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[list[Any]]:

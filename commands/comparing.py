@@ -1,0 +1,210 @@
+"""The command that compares networks with each other and with brain regions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fusiform.engine.errors import UserError
+
+from .fields import Of, command
+from .notes import put, put_heading, tell
+from .parsing import names
+from .shared_options import (
+    Contrasts,
+    CriterionFields,
+    Every,
+    LayerNames,
+    Preset,
+    Seed,
+    Stores,
+    To,
+    criterion_of,
+    remark,
+    tabled,
+    within_budget,
+)
+from .tables import PRINTED, print_titled, put_out
+
+if TYPE_CHECKING:
+    from fusiform.engine.comparing.brains import BrainComparison
+    from fusiform.engine.comparing.differences import Comparison
+    from fusiform.engine.contrasts.language.criterion import Criterion
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Options for networks side by side.
+
+    Parameters
+    ----------
+    measures : Measures to compare, joined by commas; repeatable: share, share_of_living,
+        replicated, csi, d_prime, share_with_any (of feature maps), entropy, gini; by default
+        share,replicated,csi,d_prime,gini.
+    pairing : Pair layers by name, the default, or by relative depth.
+    against : The store that each is compared with, by default the first.
+    at : Positions of checkpoints, such as epochs, in the order of the stores; with --against
+        previous by default the number in which their names differ.
+    allow : Differences that are allowed, and reported: stimuli, preprocessing, units, joined by
+        commas; repeatable.
+    resamples : Draws for intervals, by default 1000.
+    """
+
+    measures: list[str] | None = None
+    pairing: Literal["name", "depth"] | None = None
+    against: Literal["first", "previous"] | None = None
+    at: list[str] | None = None
+    allow: list[str] | None = None
+    resamples: int | None = None
+
+
+@dataclass(frozen=True)
+class RegionOptions:
+    """Options for a network beside brain regions.
+
+    Parameters
+    ----------
+    roi : Compare with brain regions instead; columns: region, category, response; or region,
+        first, second, distance; optionally subject.
+    recorded : The stores are recordings; for distances between stimuli.
+    correlation : By default pearson of responses, spearman of distances.
+    rearrangements : Permutations of a region's categories, for p; by default 10000.
+    each_layer : All layers, not only the best.
+    """
+
+    roi: Path | None = None
+    recorded: bool = False
+    correlation: Literal["pearson", "spearman"] | None = None
+    rearrangements: int | None = None
+    each_layer: bool = False
+
+
+@command
+@tabled
+@within_budget
+def compare(
+    stores: Stores,
+    criterion: CriterionFields,
+    networks: Annotated[dict[str, Any], Of(given=NetworkOptions, panel="Networks")],
+    regions: Annotated[dict[str, Any], Of(given=RegionOptions, panel="With regions")],
+    contrasts: Contrasts = None,
+    layers: LayerNames = None,
+    preset: Preset = None,
+    seed: Seed = 0,
+    every: Every = False,
+    to: To = PRINTED,
+) -> None:
+    """Compare networks layer by layer, or a network with brain regions.
+
+    Every network is compared with the first, or with the one before it. Checkpoints of a training
+    run also tell when each category first exceeds the untrained network, and chance. Intervals come
+    from resampled feature maps, each with all its units. Networks that saw different stimuli, or
+    the same resized or cropped differently, are refused unless --allow names it.
+
+    Example: fusiform compare trained.zarr untrained.zarr --measures share,csi
+    """
+    chosen = criterion_of(criterion, preset)
+    asked = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
+    if "roi" in regions:
+        _refuse(networks, "compares networks; got it with --roi: leave one out")
+        _with_regions(stores, chosen, regions, asked, every, to)
+        return
+    _refuse(regions, "is for --roi; got it alone: leave it out, or add --roi")
+    _networks(stores, chosen, networks, asked, every, to)
+
+
+def _refuse(given: Mapping[str, Any], why: str) -> None:
+    """Raise for options of another kind of comparison."""
+    for name in given:
+        raise UserError(f"`{name}` {why}")
+
+
+def _networks(
+    stores: list[str],
+    criterion: Criterion,
+    options: dict[str, Any],
+    asked: dict[str, Any],
+    every: bool,
+    to: To,
+) -> None:
+    from fusiform import compare, open_store
+
+    opened = [open_store(path) for path in stores]
+    remark(criterion, opened, asked["contrasts"])
+    measures = names(options.pop("measures", None), "share", "replicated", "csi", "d_prime",
+                     "gini")  # fmt: skip
+    allow = names(options.pop("allow", None))
+    found = compare(opened, criterion, measures=measures, allow=allow, **options, **asked)
+    if to.is_table:
+        _print_comparison(found, every)
+        return
+    put_out(found.tables(), to)
+    for warning in found.warnings:
+        tell(f"warning: {warning}")
+
+
+def _with_regions(
+    stores: list[str],
+    criterion: Criterion,
+    options: dict[str, Any],
+    asked: dict[str, Any],
+    every: bool,
+    to: To,
+) -> None:
+    from fusiform import Store, compare_regions, open_recording, open_store
+
+    table, each_layer = options.pop("roi"), options.pop("each_layer", False)
+    opened = open_recording if options.pop("recorded", False) else open_store
+    sources = [opened(path) for path in stores]
+    remark(criterion, [one for one in sources if isinstance(one, Store)], asked["contrasts"])
+    found = [compare_regions(source, table, criterion, **options, **asked) for source in sources]
+    if to.is_table:
+        _print_brains(found, each_layer, every)
+    else:
+        put_out((table for one in found for table in one.tables()), to)
+
+
+def _print_comparison(found: Comparison, every: bool) -> None:
+    """Networks side by side: a table for every measure."""
+    from fusiform.engine.comparing.tables import differences, labels, onsets
+
+    names = labels(found)
+    for name, path, said in zip(names, found.stores, found.provenance, strict=True):
+        put_heading(path, f"{said['model']} ({said['weights']})", f"{name:>{len(names[0])}}  ")
+    put(f"selective: {found.criterion}")
+    for warning in found.warnings:
+        tell(f"warning: {warning}")
+    for table in (*differences(found, every), *onsets(found, every)):
+        print_titled(table)
+    of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
+    print()
+    draws = f"over {found.resamples:,} draws of whole feature maps"
+    put(f"95 %: {draws}. *: the interval{of} excludes 0")
+    references = {
+        "untrained": "the interval of the difference from the first network lies above 0",
+        "chance": "the share is larger than 5 % of the network's shuffles reach",
+    }
+    for reference in dict.fromkeys(one.reference for one in found.onsets):
+        put(f"above {reference}: {references[reference]}; -: never")
+
+
+def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
+    """Networks beside regions of brains."""
+    from fusiform.engine.comparing.tables import correlations
+
+    for number, found in enumerate(results):
+        print(end="\n" if number else "")
+        said = found.provenance
+        put_heading(found.source, f"{said['model']} ({said['weights']})")
+        put(found.chosen)
+        put(f"regions: {found.regions}")
+        print_titled(correlations(found, each_layer, every))
+        if not found.held_out and found.chosen.startswith("selective"):
+            print()
+            put("measured on the stimuli that selected the units: the scan had --folds 1")
+    print()
+    put("p corrected: over layers. units: a mean over the folds that select")
+    if any(found.best_layers for found in results) and not each_layer:
+        put("held-out r: of every subject with the layer that is best for all other subjects")
