@@ -13,6 +13,8 @@ from fusiform.engine.plotting.in_layer import (
     map,
     overlap,
 )
+from fusiform.engine.plotting.lesions import lesions
+from fusiform.engine.plotting.training import training
 from fusiform.engine.plotting.tuning import tuning
 
 __all__ = [
@@ -21,8 +23,10 @@ __all__ = [
     "confusion",
     "consistency",
     "distributions",
+    "lesions",
     "map",
     "overlap",
     "regions",
+    "training",
     "tuning",
 ]

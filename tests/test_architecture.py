@@ -39,7 +39,7 @@ ROOMS = {
     "responses": {"contrasts", "querying", "store"},
     "analyses": {"contrasts", "store"},
     "comparing": {"analyses", "contrasts", "responses", "store"},
-    "plotting": {"analyses", "comparing", "contrasts", "responses", "stimuli", "store"},
+    "plotting": {"analyses", "comparing", "contrasts", "lesions", "responses", "stimuli", "store"},
     "reporting": {"analyses", "contrasts", "plotting", "querying", "responses", "stimuli",
                   "store"},
     # what a scan costs

@@ -59,14 +59,6 @@ class Line(NamedTuple):
     chosen: Callable[[Json], bool] = lambda _: True
     by_contrast: bool = False
 
-    def label_axis(self, axis: Axes) -> None:
-        """Name the quantity at an axis, which shows shares in percent."""
-        from matplotlib.ticker import PercentFormatter
-
-        axis.set_ylabel(self.label)
-        if self.label.endswith("(%)"):
-            axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
-
     @property
     def has_means(self) -> bool:
         """Whether values are means over units, and not shares of them."""
@@ -105,6 +97,15 @@ class Line(NamedTuple):
         shown = [0.0, *joined, *(value for value in apart if not most or abs(value) <= most)]
         margin = _MARGIN * (max(shown) - min(shown))
         return (min(shown) - margin, max(shown) + margin) if margin else None
+
+
+def label_axis(axis: Axes, label: str) -> None:
+    """Name the quantity at an axis, which shows shares in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_ylabel(label)
+    if label.endswith("(%)"):
+        axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
 
 
 def _is_next(store: Json, before: Json, row: Json) -> bool:
@@ -202,7 +203,7 @@ def store_panel(
         beside = {"color": contrast["light"], "linestyle": ":", "label": "_"}
         _draw(axis, line, (x, rows), style, beside)
     axis.set_title(fitted(store["label"], inches))
-    line.label_axis(axis)
+    label_axis(axis, line.label)
     name_ticks(axis, store["layers"], inches, largest)
 
 
@@ -222,7 +223,7 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
         beside = store_style(s, GREY) | {"color": GREY} | ({"label": "_"} if s else {})
         _draw(axis, line, (x, rows), style, beside)
     axis.set_title(fitted(contrast["name"], COLUMN))
-    line.label_axis(axis)
+    label_axis(axis, line.label)
     if by_depth:
         axis.set_xlabel("relative depth")
         axis.set_xlim(-0.04, 1.04)
