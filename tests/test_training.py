@@ -518,8 +518,9 @@ def test_the_command_heads_columns_with_positions(run: list[Store], command: Any
     assert ["conv", BODIES, "1", "3"] in lines
     assert ["out", BODIES, "1", "-"] in lines
     assert "exploratory" in out
-    assert "above untrained:" in out
-    assert "above chance" not in out
+    assert ["layer", "contrast", "untrained", "untrained", "for", "good"] in lines
+    assert "untrained: the interval" in out
+    assert "chance" not in out
     assert out.splitlines()[0].startswith("epoch 0  ")
 
 
