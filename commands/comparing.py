@@ -184,10 +184,10 @@ def _print_comparison(found: Comparison, every: bool) -> None:
     put(f"95 %: {draws}. *: the interval{of} excludes 0")
     references = {
         "untrained": "the interval of the difference from the first network lies above 0",
-        "chance": "the share is larger than 5 % of the network's shuffles reach",
+        "chance": "the share is larger than the one that 5 % of the network's shuffles reach",
     }
     for reference in dict.fromkeys(one.reference for one in found.onsets):
-        put(f"above {reference}: {references[reference]}; -: never")
+        put(f"{reference}: {references[reference]}. -: never")
 
 
 def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:

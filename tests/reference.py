@@ -83,6 +83,32 @@ def benjamini_hochberg(p: Sequence[float]) -> list[float]:
     return q
 
 
+def replicated(folds: Sequence[Sequence[bool]]) -> float:
+    """Share of the units selected on one fold that another selects; NaN if none is selected.
+
+    Averaged over the other folds, then over the folds that select any unit.
+    """
+    shares = []
+    for i, own in enumerate(folds):
+        units = [u for u, chosen in enumerate(own) if chosen]
+        others = [other for j, other in enumerate(folds) if j != i]
+        if units and others:
+            again = [sum(bool(other[u]) for u in units) / len(units) for other in others]
+            shares.append(math.fsum(again) / len(again))
+    return math.fsum(shares) / len(shares) if shares else math.nan
+
+
+def onset(at: Sequence[float], above: Sequence[bool]) -> tuple[float | None, float | None]:
+    """The first position that is above, and the first from which all are; None if none is."""
+    first = lasting = None
+    for i, position in enumerate(at):
+        if above[i] and first is None:
+            first = position
+        if lasting is None and all(above[i:]):
+            lasting = position
+    return first, lasting
+
+
 def m2_longdouble(x: np.ndarray) -> np.ndarray:
     """Two-pass M2 per column in extended precision."""
     wide = x.astype(np.longdouble)

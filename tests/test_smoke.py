@@ -55,6 +55,7 @@ responses recording.zarr auc
 responses recording.zarr tuning -o tuning.csv
 responses recording.zarr rdm -o matrices.npz
 compare a.zarr b.zarr --pairing depth --resamples 20
+compare a.zarr b.zarr --at 0,1 --against previous --resamples 20
 compare a.zarr b.zarr --resamples 20 -o compared.json
 report a.zarr b.zarr --recording recording.zarr --resamples 20 --figures figures -o report.html
 doctor -o .

@@ -196,6 +196,7 @@ def _measured(
                     onsets.add(number, own)
             if number == 0 or against == "previous":
                 base = own
+            own = None  # it may be large
     return (
         tuple(one for own in values for rows in own.values() for one in rows),
         tuple(row for own in rows for row in own),

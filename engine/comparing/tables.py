@@ -55,8 +55,7 @@ def onsets(comparison: Comparison, every: bool = True) -> Iterator[Printed]:
     lines: dict[tuple[str, str], dict[str, float | str | None]] = {}
     heads: dict[str, None] = {}
     for one in comparison.onsets:
-        name = f"above {one.reference}"
-        own = {name: one.first, f"{name} for good": one.lasting}
+        own = {one.reference: one.first, f"{one.reference} for good": one.lasting}
         lines.setdefault((one.layer, one.contrast), {}).update(own)
         heads |= dict.fromkeys(own)
     if not lines:
@@ -68,7 +67,7 @@ def onsets(comparison: Comparison, every: bool = True) -> Iterator[Printed]:
         for key, own in lines.items()
         if part.has(*key)
     ]
-    title = f"onset: {comparison.axis} from which the share exceeds a reference; exploratory"
+    title = f"onset: {comparison.axis} from which the share exceeds a reference (exploratory)"
     yield Printed(title, ["layer", "contrast", *heads], cells, part.said)
 
 

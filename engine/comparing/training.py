@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from numbers import Real
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 _WORD = re.compile(r"([^\W\d_]+)[-_=. ]*$")
 # Trained networks whose names can differ.
 _FEWEST = 2
+_MOST = sys.float_info.max
 # Longer whole numbers are shown as floats.
 _LONGEST = 1e15
 
@@ -102,7 +104,7 @@ def in_order(
 
 def position(at: float) -> str:
     """A position in words."""
-    return f"{int(at):,}" if at.is_integer() and abs(at) < _LONGEST else f"{at:g}"
+    return f"{int(at):,}" if at.is_integer() and abs(at) < _LONGEST else f"{at:.15g}"
 
 
 class Onsets:
@@ -158,19 +160,16 @@ class Onsets:
         onsets = []
         for (layer, reference), steps in self._above.items():
             for index, contrast in enumerate(self._contrasts if steps else ()):
-                above = [at for at, mask in steps.items() if mask[index]]
-                below = [at for at, mask in steps.items() if not mask[index]]
-                lasting = [at for at in above if not below or at > below[-1]]
-                onsets.append(
-                    Onset(
-                        layer,
-                        contrast,
-                        reference,
-                        first=above[0] if above else None,
-                        lasting=lasting[0] if lasting else None,
-                    )
-                )
+                own = {at: bool(mask[index]) for at, mask in steps.items()}
+                onsets.append(Onset(layer, contrast, reference, *onset(own)))
         return tuple(onsets)
+
+
+def onset(above: Mapping[float, bool]) -> tuple[float | None, float | None]:
+    """The first position that is above, and the first from which all are; None if none is."""
+    first = next((at for at, is_above in above.items() if is_above), None)
+    last_run = list(takewhile(above.__getitem__, reversed(above)))
+    return first, last_run[-1] if last_run else None
 
 
 def _has_random_weights(store: StoreReader) -> bool:
@@ -184,8 +183,10 @@ def _finite(at: Sequence[float], networks: int) -> tuple[float, ...]:
             f"`at` has the position of every network; got {len(given)} for {networks} networks"
         )
     for one in given:
-        if isinstance(one, bool) or not isinstance(one, Real) or not math.isfinite(one):
-            raise UserError(f"positions (`at`) are finite numbers; got {one!r}")
+        known = isinstance(one, Real) and not isinstance(one, bool)
+        # A whole number of hundreds of digits is no float.
+        if not known or (isinstance(one, int) and abs(one) > _MOST) or not math.isfinite(one):
+            raise UserError(f"positions (`at`) are finite numbers; got {str(one)[:50]!r}")
     return tuple(map(float, given))
 
 

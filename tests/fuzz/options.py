@@ -94,7 +94,7 @@ TEXTS = (
     *("json:dumps", "os:getcwd", "sys:exit", "builtins:input", "tiny:fails", "tiny:none", "tiny:"),
     *(":make", "tiny:huge", "timm:", "clip:", "torchvision:", "resnet18", "timm:nosuch", "none"),
     *("hf:", "tcp://127.0.0.1:1", "tcp://", "nosuch:1", "float64", "all", "blocks", "act"),
-    *("pool,act", "floc", "floc,flok", "groups.toml"),
+    *("0,1", "0,nan", "pool,act", "floc", "floc,flok", "groups.toml"),
 )
 PATHS = (
     *(".", "..", "nosuch", "nosuch/x", "file.txt", "file.txt/x", "folder", "loop", "dangling"),
