@@ -74,9 +74,9 @@ def selectivity_index(means: Sequence[float]) -> list[float]:
     return indices
 
 
-def lifetime_sparseness(means: Sequence[float]) -> float:
+def lifetime_sparseness(responses: Sequence[float]) -> float:
     """Lifetime sparseness of one unit; negative responses count as 0."""
-    rates = [max(mean, 0.0) for mean in means]
+    rates = [max(response, 0.0) for response in responses]
     n = len(rates)
     square = sum(rate**2 for rate in rates) / n
     return (1 - (sum(rates) / n) ** 2 / square) / (1 - 1 / n) if square else 0.0

@@ -20,7 +20,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import fusiform
-from fusiform.engine import waiting
+from fusiform.engine import registry, waiting
+from fusiform.engine.contrasts import measures
 from fusiform.engine.contrasts.evaluate import Evaluation
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
@@ -375,6 +376,30 @@ def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: StoreRea
         np.testing.assert_array_equal(read["faces/t"], read["t"][0])
         np.testing.assert_array_equal(read["faces/csi"], read["csi"][0])
         assert read["faces/preferred_category"].dtype == np.int32
+
+
+def test_a_measure_saved_under_a_former_name_is_read(own_store: StoreReader) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # as saved before it was renamed
+        patch.setitem(registry.MEASURES, "sparseness", "lifetime sparseness of the category means")
+        computed = measures._MEASURES["category_sparseness"]
+        patch.setitem(measures._MEASURES, "sparseness", computed)
+        save_contrast(own_store, "old", Criterion("rest"), "faces", ["t", "sparseness"])
+    store = open_store(own_store.path)
+    save_contrast(store, "new", Criterion("rest"), "faces", ["t", "category_sparseness"])
+    store = open_store(own_store.path)
+    for layer in LAYERS:
+        old, new = (store.read(layer, name) for name in ("old/sparseness",
+                                                         "new/category_sparseness"))  # fmt: skip
+        np.testing.assert_array_equal(old, new)
+    assert store.query("sparseness > 0.2", saved="old").counts()["units"].sum() > 0
+    assert fusiform.check(store.path).problems == ()
+    for wrong in (
+        lambda: Criterion("rest", "sparseness > 0.3"),
+        lambda: save_contrast(store, "no", Criterion(), "faces", ["sparseness"]),
+        lambda: store.query("sparseness > 0.3"),
+    ):
+        with pytest.raises(UserError, match="did you mean category_sparseness"):
+            wrong()
 
 
 def test_saving_under_a_name_again_is_atomic(

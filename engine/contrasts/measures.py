@@ -274,7 +274,7 @@ _MEASURES: dict[str, Callable[[Measured], NDArray[Any]]] = {
     "p_f": lambda x: indices.anova_p(x._sample.anova[0], x._sample.count),
     "eta_squared": lambda x: x._sample.anova[1],
     "class_selectivity": lambda x: indices.class_selectivity(x._sample.mean),
-    "sparseness": lambda x: indices.lifetime_sparseness(x._sample.mean),
+    "category_sparseness": lambda x: indices.lifetime_sparseness(x._sample.mean),
     "margin": lambda x: indices.margin(x._sample.mean),
     "preferred": lambda x: x.preferred,
     "preferred_category": lambda x: x._sample.preferred,
