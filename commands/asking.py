@@ -78,12 +78,13 @@ def summarised(
     """Print or write the summaries of stores."""
     from fusiform import summary
     from fusiform.engine.contrasts.language.contrast import parse_contrasts
+    from fusiform.engine.contrasts.language.criterion import test_of
 
     rows = [summary(store, criterion, names(layers, "*"), contrasts or None) for store in stores]
     paths, heading = [str(store.path) for store in stores], "contrast" if contrasts else "category"
     put_results(paths, stores, rows, criterion, heading, every, to)
     asked = parse_contrasts(contrasts, stores[0].categories) if contrasts else ()
-    for one in (one for one in asked if one.weighted and criterion.test != "weighted"):
+    for one in (one for one in asked if test_of(one, criterion) != criterion.test):
         note(f"{one.text} is a weighted sum: by its t of weighted category means")
 
 

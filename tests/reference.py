@@ -54,6 +54,16 @@ def weighted(weights: Sequence[float], groups: Sequence[Sequence[float]]) -> tup
     return effect / math.sqrt(math.fsum(errors)), math.fsum(errors) ** 2 / freedom
 
 
+def glm(weights: Sequence[float], groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """t and degrees of freedom of a weighted sum of group means, one variance, for one unit."""
+    found = [moments(group) for group in groups]
+    freedom = sum(n for n, _, _ in found) - len(found)
+    variance = math.fsum(m2 for _, _, m2 in found) / freedom
+    effect = math.fsum(w * mean for w, (_, mean, _) in zip(weights, found, strict=True))
+    scale = math.fsum(w**2 / n for w, (n, _, _) in zip(weights, found, strict=True))
+    return effect / math.sqrt(variance * scale), freedom
+
+
 def selectivity_index(means: Sequence[float]) -> list[float]:
     """CSI of every category, for one unit."""
     indices = []
@@ -64,9 +74,9 @@ def selectivity_index(means: Sequence[float]) -> list[float]:
     return indices
 
 
-def lifetime_sparseness(means: Sequence[float]) -> float:
+def lifetime_sparseness(responses: Sequence[float]) -> float:
     """Lifetime sparseness of one unit; negative responses count as 0."""
-    rates = [max(mean, 0.0) for mean in means]
+    rates = [max(response, 0.0) for response in responses]
     n = len(rates)
     square = sum(rate**2 for rate in rates) / n
     return (1 - (sum(rates) / n) ** 2 / square) / (1 - 1 / n) if square else 0.0
@@ -173,3 +183,9 @@ def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
         for x in (a, b)
     ]
     return together / (sizes[0] * sizes[1])
+
+
+def top(values: Sequence[float], size: int) -> set[int]:
+    """Indices of the ``size`` largest values, the first of ties; NaN is left out."""
+    known = [i for i in range(len(values)) if not math.isnan(values[i])]
+    return set(sorted(known, key=lambda i: (-values[i], i))[:size])

@@ -534,7 +534,7 @@ def test_summary_criteria_are_nested(fusiform: Command, scanned: Path) -> None:
     assert (rest != selective("--where", "t > 2")).any()
     assert (selective("--correction", "by") <= selective("--correction", "bh")).all()
     floc = selective("--preset", "floc")
-    assert (floc == selective("--test", "weighted", "--where", "t > 3")).all()
+    assert (floc == selective("--test", "glm", "--where", "t > 3")).all()
     assert (selective("--preset", "floc", "--where", "t > 9") <= floc).all()
 
 

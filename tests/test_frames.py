@@ -276,6 +276,9 @@ def test_answers_of_a_recording_are_frames(recording: fusiform.Recording) -> Non
     frame = answer(recording, "tuning", layers=some).frame()
     for tuned in tuning(recording, some):
         own = frame[frame["layer"] == tuned.layer]
+        read = own[own["quantity"] == "lifetime_sparseness"]
+        assert read["unit"].tolist() == tuned.units.tolist()
+        np.testing.assert_array_equal(read["value"], tuned.lifetime_sparseness)
         for name, fold, wanted in (
             ("mean", None, tuned.mean), ("sd", None, tuned.sd), ("mean", 1, tuned.fold_mean[1]),
         ):  # fmt: skip

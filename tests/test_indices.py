@@ -104,7 +104,7 @@ def test_indices_of_means_equal_plain_loops() -> None:
             assert own.measure("class_selectivity")[u] == pytest.approx(
                 reference.selectivity_index(means)[best]
             )
-            assert own.measure("sparseness")[u] == pytest.approx(
+            assert own.measure("category_sparseness")[u] == pytest.approx(
                 reference.lifetime_sparseness(means), abs=1e-12
             )
             assert own.measure("response")[u] == pytest.approx(means[0])
@@ -169,7 +169,7 @@ def test_every_index_stays_in_its_range(means: list[float]) -> None:
     )
     for name in ("csi", "csi_pooled", "csi_strongest", "csi_clamped"):
         assert -1 <= own.measure(name)[0] <= 1
-    for name in ("class_selectivity", "sparseness", "eta_squared"):
+    for name in ("class_selectivity", "category_sparseness", "eta_squared"):
         assert 0 <= own.measure(name)[0] <= 1
     assert own.measure("margin")[0] >= 0
 
@@ -181,12 +181,12 @@ POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, 
         (CONSTANT, CONSTANT, CONSTANT),
         {"t": 0, "p": 1, "log10_p": 0, "csi": 0, "csi_pooled": 0, "csi_strongest": 0, "d_prime": 0,
          "cohens_d": 0, "hedges_g": 0, "ratio": 1, "log_ratio": 0, "f": 0, "p_f": 1,
-         "eta_squared": 0, "class_selectivity": 0, "sparseness": 0, "margin": 0},
+         "eta_squared": 0, "class_selectivity": 0, "category_sparseness": 0, "margin": 0},
     ),
     "never responds": (
         ([0.0] * 4, [0.0] * 4, [0.0] * 4),
         {"t": 0, "p": 1, "csi": 0, "csi_clamped": 0, "d_prime": 0, "ratio": 1, "log_ratio": 0,
-         "class_selectivity": 0, "sparseness": 0},
+         "class_selectivity": 0, "category_sparseness": 0},
     ),
     "no variance, but a larger mean": (
         ([2.0] * 4, [1.0] * 4, [1.0] * 4),
@@ -201,7 +201,7 @@ POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, 
     "responds to the target only": (
         ([1.0, 3.0], [0.0, 0.0], [0.0, 0.0]),
         {"csi": 1, "csi_strongest": 1, "csi_clamped": 1, "ratio": math.inf, "log_ratio": math.inf,
-         "class_selectivity": 1, "sparseness": 1},
+         "class_selectivity": 1, "category_sparseness": 1},
     ),
     "responds to the baseline only": (
         ([0.0, 0.0], [1.0, 3.0], [1.0, 2.0]),
@@ -209,12 +209,12 @@ POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, 
     ),
     "positive to the target, negative to the baseline": (
         ([1.0, 3.0], [-1.0, -2.0], [-1.0, -3.0]),
-        {"csi": 1, "csi_clamped": 1, "ratio": math.nan, "log_ratio": math.nan, "sparseness": 1,
+        {"csi": 1, "csi_clamped": 1, "ratio": math.nan, "log_ratio": math.nan, "category_sparseness": 1,
          "class_selectivity": 1},
     ),
     "negative to both": (
         ([-1.0, -1.0], [-3.0, -3.0], [-3.0, -3.0]),
-        {"csi": 0.5, "csi_clamped": 0, "ratio": math.nan, "log_ratio": math.nan, "sparseness": 0,
+        {"csi": 0.5, "csi_clamped": 0, "ratio": math.nan, "log_ratio": math.nan, "category_sparseness": 0,
          "class_selectivity": 0.5},
     ),
     "NaN among its responses": (
@@ -222,7 +222,7 @@ POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, 
         dict.fromkeys(
             ("t", "p", "log10_p", "csi", "csi_pooled", "csi_strongest", "csi_clamped", "d_prime",
              "cohens_d", "hedges_g", "ratio", "log_ratio", "f", "p_f", "eta_squared",
-             "class_selectivity", "sparseness", "margin"), math.nan,
+             "class_selectivity", "category_sparseness", "margin"), math.nan,
         ),
     ),
     "infinity among its responses": (

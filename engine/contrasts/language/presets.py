@@ -11,7 +11,7 @@ from .criterion import Criterion
 
 PRINCE2024 = Criterion("student", "q <= 0.05 and t > 0", sides=2, correction="by", pairwise=True)
 MARGALIT2024 = Criterion("rest", "t >= 10")
-FLOC = Criterion("weighted", "t > 3")
+FLOC = Criterion("glm", "t > 3")
 PRESETS = Plugins(
     "fusiform.presets",
     {
