@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fusiform import plot as plot
     from fusiform.engine.analyses.analyse import Analysis as Analysis
     from fusiform.engine.analyses.analyse import analyse as analyse
     from fusiform.engine.bench.report import bench as bench
@@ -95,6 +96,8 @@ def __getattr__(name: str) -> object:
 
     if name == "__version__":
         return metadata.version("fusiform")
+    if name == "plot":
+        return import_module("fusiform.plot")
     if name not in _HOME:
         raise AttributeError(f"module 'fusiform' has no attribute {name!r}")
     from fusiform.engine.imports import uncollected

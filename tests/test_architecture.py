@@ -37,7 +37,9 @@ ROOMS = {
     "responses": {"contrasts", "querying", "store"},
     "analyses": {"contrasts", "store"},
     "comparing": {"analyses", "contrasts", "responses", "store"},
-    "reporting": {"analyses", "contrasts", "querying", "responses", "stimuli", "store"},
+    "plotting": {"analyses", "comparing", "contrasts", "responses", "stimuli", "store"},
+    "reporting": {"analyses", "contrasts", "plotting", "querying", "responses", "stimuli",
+                  "store"},
     # what a scan costs
     "bench": {"stimuli", "localizer", "networks", "moments", "decoding", "scanning"},
     "doctor": {"stimuli", "localizer", "networks", "moments", "decoding", "scanning", "store",
@@ -45,7 +47,7 @@ ROOMS = {
 }  # fmt: skip
 TORCH = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
 WITHOUT_TORCH = ("stimuli", "localizer", "store", "contrasts", "querying", "responses", "analyses",
-                 "comparing", "reporting")  # fmt: skip
+                 "comparing", "plotting", "reporting")  # fmt: skip
 
 
 def files_of(*rooms: str) -> list[Path]:
@@ -146,6 +148,11 @@ def test_only_scan_loop_and_packing_join_stimuli_and_networks_to_the_store() -> 
     assert not offending(others, *(f"fusiform.engine.{room}" for room in rooms), "zarr")
     assert not offending(files_of("stimuli", "networks", "moments", "decoding"), "zarr")
     assert not offending(files_of("stimuli"), "fusiform.kernels")
+
+
+def test_only_plotting_imports_matplotlib() -> None:
+    others = [path for path in ENGINE if path.parent.name != "plotting"]
+    assert not offending([*COMMANDS, *others], "matplotlib")
 
 
 def test_only_the_scan_imports_distributed_execution() -> None:

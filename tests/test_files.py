@@ -23,8 +23,8 @@ from fusiform.cli import main
 from fusiform.engine import files
 from fusiform.engine.files import new_file
 from fusiform.engine.localizer import make_stimuli
+from fusiform.engine.plotting import axes, figures
 from fusiform.engine.querying import formats
-from fusiform.engine.reporting import axes, figures
 from fusiform.engine.responses.geometry import write_matrices
 
 from .fuzz import small

@@ -23,9 +23,10 @@ import fusiform
 from fusiform import UserError, analyse, open_store
 from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.markup import Markup, join, tag
+from fusiform.engine.plotting import palette
 from fusiform.engine.querying.info import facts
 from fusiform.engine.querying.store import Store
-from fusiform.engine.reporting import excerpts, palette
+from fusiform.engine.reporting import excerpts
 from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.findings import Reported, findings, letters, rounded
 from fusiform.engine.reporting.headline import headline, peaks, percent, title
@@ -137,7 +138,7 @@ def test_almost_one_is_not_one() -> None:
 @pytest.mark.parametrize(("high", "wide"), [(65, 1), (66, 90), (112, 112), (1, 127)])
 def test_large_maps_are_shown_as_block_means_of_living_locations(high: int, wide: int) -> None:
     from fusiform.engine.analyses.localisation import Localisation
-    from fusiform.engine.reporting.findings import _in_blocks
+    from fusiform.engine.plotting.tables import _in_blocks
 
     rng = np.random.default_rng(high)
     cells = tuple(

@@ -23,9 +23,10 @@ import fusiform
 from fusiform import UserError, open_recording, open_store
 from fusiform.cli import main
 from fusiform.engine.contrasts.language.criterion import DEFAULT
+from fusiform.engine.plotting import axes, curves, figures, matrices, overview
+from fusiform.engine.plotting.tuning import details
 from fusiform.engine.querying.info import facts, info_of
-from fusiform.engine.reporting import axes, curves, figures, matrices, overview, pictures
-from fusiform.engine.reporting.tuning import details
+from fusiform.engine.reporting import pictures
 from fusiform.engine.responses.discrimination import discriminate
 
 from . import flat, made
@@ -306,7 +307,7 @@ def test_a_layer_without_positions_does_not_flatten_the_others_in_print(
             assert low < 0
             assert 0.03 < high < 0.035
             texts = [text.get_text() for text in axis.texts]
-            assert "\N{UPWARDS ARROW} 0.9, 0.8" in texts
+            assert "\N{UPWARDS ARROW} 90, 80" in texts
             edge = [line for line in axis.get_lines() if line.get_label() == "_beyond"]
             assert [line.get_xydata().tolist() for line in edge] == [[[head, high]]] * 2
             assert not any(line.get_clip_on() for line in edge)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ..analyses.analyse import Analysis
 from ..contrasts.language.contrast import parse_contrast
 from ..errors import UserError, shortened
-from ..responses.discrimination import Discrimination, discriminate
-from ..responses.driving import Driven, Image, contrasts_of, driven_unit
+from ..responses.driving import Driven, Image, contrasts_of, measured_folds, strongest
 from ..responses.recording import Recording
 from ..store.identity import IDENTITY, NETWORK, difference
 from ..store.store_reader import StoreReader
@@ -57,9 +53,8 @@ def store_of(recording: Recording, stores: Sequence[StoreReader]) -> int:
 def best_units(recording: Recording, store: Analysis) -> list[Driven]:
     """The units with the largest AUC for every layer and contrast of both recording and store.
 
-    They are chosen on the first fold, one per channel; AUC and images are those of the others
-    (:func:`measured_folds`). Only contrasts that the recorded units were chosen by are used, unless
-    the page shows none of them. Weighted sums have no AUC and are left out.
+    See :func:`..responses.driving.strongest`. Only contrasts that the recorded units were chosen by
+    are used, unless the page shows none of them. Weighted sums have no AUC and are left out.
     """
     known = [name for name in store.contrasts if _has_sides(recording, name)]
     chosen = contrasts_of(recording) or []
@@ -67,31 +62,7 @@ def best_units(recording: Recording, store: Analysis) -> list[Driven]:
     layers = [name for name in store.layers if _has_units(recording, name)]
     if not layers or not contrasts:
         return []
-    return [
-        unit
-        for one in discriminate(recording, contrasts, layers)
-        for unit in _best(recording, one, measured_folds(recording))
-    ]
-
-
-def measured_folds(recording: Recording) -> list[int]:
-    """The folds that measure the units; none if there is one, which chooses and measures them."""
-    return list(range(1, recording.folds))
-
-
-def _best(recording: Recording, one: Discrimination, measured: Sequence[int]) -> Iterator[Driven]:
-    chooses = one.auc_fold[0] if measured else one.auc
-    auc = one.auc_fold[list(measured)].mean(axis=0) if measured else one.auc
-    pool = np.ones(len(one.units), bool) if one.chosen is None else one.chosen
-    columns = np.flatnonzero(pool & ~np.isnan(chooses) & ~np.isnan(auc))
-    columns = columns[np.argsort(-chooses[columns], kind="stable")]
-    layer = recording.layer(one.layer)
-    along = dict(zip(layer.dims, np.unravel_index(one.units[columns], layer.shape), strict=True))
-    channels = along.get("channel", np.arange(len(columns)))
-    firsts = np.sort(np.unique(channels, return_index=True)[1])[:_UNITS]
-    for column in columns[firsts].tolist():
-        unit = driven_unit(recording, one, column, _IMAGES, measured or None)
-        yield replace(unit, auc=float(auc[column]))
+    return strongest(recording, contrasts, layers, _UNITS, _IMAGES)
 
 
 def _has_sides(recording: Recording, contrast: str) -> bool:

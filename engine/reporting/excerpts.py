@@ -10,7 +10,7 @@ from .. import blocks
 from ..analyses.analyse import ANALYSES, Analysis
 from ..analyses.consistency import SIMILARITIES
 from ..analyses.costs import cost_of
-from ..analyses.shares import Share
+from ..analyses.peaks import first_layer, peaks_of
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import Criterion
 from ..contrasts.select import select_slabs
@@ -89,34 +89,6 @@ def affordable(
             analyses.remove(name)
             note(f"{name} is left out: {cost}; got {in_bytes(room)} of memory{blocks.whose()}")
     return analyses, similarities
-
-
-def placeless(analysis: Analysis) -> tuple[str, ...]:
-    """Layers without positions, such as pooled ones, of a network that has others.
-
-    Their units average over the image and are few: their shares do not compare with those of maps.
-    """
-    mapped = {row.layer for row in analysis.localisation if sum(map(len, row.map)) > 1}
-    known = mapped.union(analysis.nameless)
-    return tuple(name for name in analysis.layers if name not in known) if mapped else ()
-
-
-def peaks_of(analysis: Analysis) -> dict[tuple[str, bool], Share]:
-    """The layer with the largest share of selective units, by contrast and :func:`placeless`."""
-    found: dict[tuple[str, bool], Share] = {}
-    apart = set(placeless(analysis))
-    for row in analysis.shares:
-        key = row.contrast, row.layer in apart
-        if key not in found or row.share > found[key].share:
-            found[key] = row
-    return found
-
-
-def first_layer(analysis: Analysis) -> str:
-    """The layer to show first: the one with the largest share among those with positions."""
-    apart = set(placeless(analysis))
-    rows = [row for row in analysis.shares if row.layer not in apart]
-    return max(rows, key=lambda row: row.share).layer
 
 
 def layers_in_detail(analyses: Sequence[Analysis]) -> list[list[str]]:

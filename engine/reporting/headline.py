@@ -10,10 +10,10 @@ from ..analyses.shares import Share
 from ..analyses.specificity import Specificity
 from ..errors import shortened
 from ..markup import join, tag
+from ..plotting.axes import FEW
+from ..plotting.palette import of_category
 from ..registry import UNTRAINED
-from .axes import FEW
 from .findings import Reported, contrasts_of
-from .palette import of_category
 
 
 def percent(share: float) -> str:

@@ -1,24 +1,17 @@
-"""Thumbnails of stimuli as ``data:`` URLs.
-
-An untrusted store may name any folder: a file is shown only if it is an image and has the SHA-256
-of the recorded stimulus.
-"""
+"""Thumbnails of stimuli as ``data:`` URLs."""
 
 from __future__ import annotations
 
-import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from posixpath import dirname
 
-from PIL import ImageOps
+from PIL.Image import Image
 
 from ..errors import UserError
+from ..plotting.pictures import thumbnails
 from ..responses.recording import Recording
-from ..stimuli.catalogue import Catalogue, catalogue_of
-from ..stimuli.images import UnfitStimulus, open_image
 from .best import Stimulus
 
 # Side in pixels, larger than on the page for high-density screens, and JPEG quality.
@@ -44,26 +37,21 @@ def pictures_of(
     left = MOST
     for number, recording in enumerate(recordings):
         own = [one for one in stimuli if one.recording == number]
-        place = source or recording.stimuli_place
-        folders = {dirname(one.path) for one in own}
         try:
-            if not place:
-                raise UserError(f"{recording.path} does not say where its stimuli are")
-            catalogue = catalogue_of(place, [{folder: [folder] for folder in folders}])
+            images = thumbnails(recording, [one.row for one in own], source, _SIDE)
         except UserError as error:
             note(f"stimuli are named and not shown: {error}; `stimuli` says where they are")
             continue
-        rows = {name: row for row, name in enumerate(catalogue.shown_names)}
-        hashes = recording.stimulus_column("stimulus_sha256")
         missing = 0
-        for one in own:
-            picture = _picture(catalogue, rows.get(one.path), str(hashes[one.row]))
+        for one, image in zip(own, images, strict=True):
+            picture = None if image is None else _data_url(image)
             if picture is None or len(picture) > left:
                 missing += 1
                 continue
             found[one] = picture
             left -= len(picture)
         if missing:
+            place = source or recording.stimuli_place
             note(
                 f"{missing:,} of {len(own):,} stimuli of {recording.path} are named and not shown: "
                 f"they are missing or changed in {place}, or would make the page too large"
@@ -71,20 +59,7 @@ def pictures_of(
     return [found.get(one) for one in stimuli]
 
 
-def _picture(catalogue: Catalogue, row: int | None, sha256: str) -> str | None:
-    if row is None:
-        return None
-    try:
-        content = catalogue.read(row)
-        if catalogue.pictures is not None and catalogue.listed is not None:
-            known = catalogue.listed[row].tobytes().hex()  # SHA-256 of the file before packing
-        else:
-            known = hashlib.sha256(content).hexdigest()
-        if known != sha256:
-            return None
-        image = ImageOps.fit(open_image(catalogue.path(row), content), (_SIDE, _SIDE))
-    except UnfitStimulus:
-        return None
+def _data_url(image: Image) -> str:
     jpeg = BytesIO()
-    image.convert("RGB").save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
+    image.save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{b64encode(jpeg.getvalue()).decode()}"

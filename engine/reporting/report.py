@@ -18,6 +18,9 @@ from ..contrasts.language.presets import remarks
 from ..errors import UserError, shortened
 from ..files import new_file, output_path
 from ..markup import definitions, join, tag
+from ..plotting.overview import layers_needed
+from ..plotting.panel import require_matplotlib
+from ..plotting.tuning import details
 from ..preprocessing import Preprocessing
 from ..querying.info import facts, info_of
 from ..querying.store import Store
@@ -31,10 +34,8 @@ from .embedding import json_block, policy
 from .excerpts import affordable, layers_in_detail, leading_contrasts, left_out
 from .findings import Reported, findings, letters
 from .method import method
-from .overview import layers_needed
 from .pictures import pictures_of
 from .thresholds import count_beyond
-from .tuning import details
 
 _BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
 # Two scans must agree in these for their differences to be due to the networks.
@@ -121,7 +122,7 @@ def report(
     with new_file(output, "a report", text=True) as file:
         file.write(page_text)
         if figures is not None:
-            from .figures import write_figures
+            from ..plotting.figures import write_figures
 
             write_figures(data, Path(figures), more)
 
@@ -151,8 +152,6 @@ def _check_outputs(output: Path, figures: Path | str | None) -> None:
     if output.suffix.lower() not in ("", ".html", ".htm"):
         raise UserError(f"a report is an HTML page; got {output}: name it {output.stem}.html")
     if figures is not None:
-        from .figures import require_matplotlib
-
         require_matplotlib()
         if os.path.lexists(figures) and not os.path.isdir(figures):  # noqa: PTH112
             raise UserError(f"figures are written into a folder; {figures} is none: name another")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,47 @@ def driven(
         best = pool[np.argsort(-one.auc[pool], kind="stable")[:units]]
         found += [driven_unit(recording, one, int(column), images) for column in best]
     return found
+
+
+def strongest(
+    recording: Recording,
+    contrasts: str | Sequence[str],
+    layers: str | Sequence[str],
+    units: int,
+    images: int,
+) -> list[Driven]:
+    """The units with the largest AUC on the first fold, with their AUC and images on the others.
+
+    One unit per channel is taken, ``units`` of every layer and contrast; see :func:`driven` for the
+    other parameters.
+    """
+    return [
+        unit
+        for one in discriminate(recording, contrasts, layers)
+        for unit in _strongest(recording, one, measured_folds(recording), units, images)
+    ]
+
+
+def measured_folds(recording: Recording) -> list[int]:
+    """The folds that measure the units; none if there is one, which chooses and measures them."""
+    return list(range(1, recording.folds))
+
+
+def _strongest(
+    recording: Recording, one: Discrimination, measured: Sequence[int], units: int, images: int
+) -> Iterator[Driven]:
+    chooses = one.auc_fold[0] if measured else one.auc
+    auc = one.auc_fold[list(measured)].mean(axis=0) if measured else one.auc
+    pool = np.ones(len(one.units), bool) if one.chosen is None else one.chosen
+    columns = np.flatnonzero(pool & ~np.isnan(chooses) & ~np.isnan(auc))
+    columns = columns[np.argsort(-chooses[columns], kind="stable")]
+    layer = recording.layer(one.layer)
+    along = dict(zip(layer.dims, np.unravel_index(one.units[columns], layer.shape), strict=True))
+    channels = along.get("channel", np.arange(len(columns)))
+    firsts = np.sort(np.unique(channels, return_index=True)[1])[:units]
+    for column in columns[firsts].tolist():
+        unit = driven_unit(recording, one, column, images, measured or None)
+        yield replace(unit, auc=float(auc[column]))
 
 
 def contrasts_of(recording: Recording) -> list[str] | None:

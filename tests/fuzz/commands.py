@@ -35,7 +35,7 @@ SCAN = (
 _LOADED = (
     "torch", "pyarrow.parquet",
     "matplotlib.backends.backend_svg", "matplotlib.backends.backend_pdf",
-    "fusiform.engine.reporting.figures", "fusiform.engine.reporting.report",
+    "fusiform.engine.plotting.figures", "fusiform.engine.reporting.report",
     "fusiform.engine.merge", "fusiform.engine.querying.query", "fusiform.engine.responses.answer",
     "fusiform.engine.scanning.pack", "fusiform.engine.recording.record",
     "fusiform.engine.scan", "fusiform.engine.localizer",

@@ -252,8 +252,9 @@ def warm() -> None:
     from fusiform.engine.analyses import analyse
     from fusiform.engine.comparing import brains
     from fusiform.engine.networks.libraries import efficientnet_lite0
+    from fusiform.engine.plotting import figures
     from fusiform.engine.recording import record
-    from fusiform.engine.reporting import figures, report
+    from fusiform.engine.reporting import report
     from fusiform.engine.responses import answer
     from fusiform.engine.scanning import pack
 

@@ -41,11 +41,11 @@ OTHERS: Json = {"color": GREY, "marker": ".", "markersize": 2.5, "linewidth": 0.
 _MOST_TICKS = 40
 _POINTS = 72
 # Small print: its points, and letters per inch.
-_SMALL, _LETTERS = 6, 21
+SMALL, _LETTERS = 6, 21
 # Width of a bold letter, in points of the font.
 _BOLD = 0.68
 # Of names below an axis: degrees, and points.
-_SLANT, _SMALLEST = 60, 4.5
+_SLANT, SMALLEST = 60, 4.5
 
 
 def plain(text: str) -> str:
@@ -120,9 +120,13 @@ def note(figure: Any, text: str, left_out: Sequence[str] = (), where: str = "") 
     """Small print below a figure, with the names of panels in which nothing is drawn."""
     empty = f"not drawn{where}, no or too few selective units: {'; '.join(left_out)}"
     lines = [text, empty if left_out else ""]
-    width = int(figure.get_figwidth() * _LETTERS)
-    said = "\n".join(textwrap.fill(line, width) for line in lines if line)
-    figure.supxlabel(plain(said), fontsize=_SMALL)
+    said = "\n".join(wrapped(line, figure.get_figwidth()) for line in lines if line)
+    figure.supxlabel(plain(said), fontsize=SMALL)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Small print in lines of a width."""
+    return textwrap.fill(text, max(20, int(inches * _LETTERS)))
 
 
 def ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -141,7 +145,7 @@ def name_ticks(
     places, said = ticks(names)
     # Points between two names, across their slant; the axis takes four fifths of the width.
     room = math.sin(math.radians(_SLANT)) * 0.8 * inches * _POINTS / max(1, len(places))
-    size = max(_SMALLEST, min(largest, room / 1.15))
+    size = max(SMALLEST, min(largest, room / 1.15))
     every = max(1, math.ceil(1.15 * size / room))
     axis.set_xlim(-0.5, max(1, len(names)) - 0.5)
     axis.set_xticks(
@@ -170,11 +174,14 @@ def blank(axis: Axes, text: str) -> None:
     axis.spines[:].set_visible(False)
     axis.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center",
-              fontsize=_SMALL, color=GREY)  # fmt: skip
+              fontsize=SMALL, color=GREY)  # fmt: skip
 
 
-def _mark_beyond(axis: Axes) -> None:
+def mark_beyond(axis: Axes) -> None:
     """Draw the points beyond an axis at its edge, with an arrow and their values."""
+    from matplotlib.ticker import PercentFormatter
+
+    scale = 100 if isinstance(axis.yaxis.get_major_formatter(), PercentFormatter) else 1
     low, high = axis.get_ylim()
     values: dict[tuple[float, float], list[float]] = {}
     for line in axis.get_lines():
@@ -187,10 +194,10 @@ def _mark_beyond(axis: Axes) -> None:
             marker.update_from(line)
             marker.set(linestyle="", markevery=None, clip_on=False, label="_beyond")
     for place, one in values.items():
-        said = ", ".join(f"{value:.2g}" for value in sorted(one, reverse=True))
+        said = ", ".join(f"{scale * value:.2g}" for value in sorted(one, reverse=True))
         axis.annotate(
             f"{'↑' if place[1] == high else '↓'} {said}", place, (-5, 0),
-            textcoords="offset points", fontsize=_SMALL, ha="right", va="center",
+            textcoords="offset points", fontsize=SMALL, ha="right", va="center",
         )  # fmt: skip
 
 
@@ -210,11 +217,11 @@ def name_lines(axis: Axes, names: Mapping[str, str], inches: float) -> None:
         known = _known(line)
         if any(y for _, y in known) and line.get_label() in names:
             ends.append((known[-1], line))
-    _mark_beyond(axis)
+    mark_beyond(axis)
     if len(ends) < 2:
         return
     low, high = axis.get_ylim()
-    apart = 1.15 * _SMALL / (inches * _POINTS)
+    apart = 1.15 * SMALL / (inches * _POINTS)
     ends.sort(key=lambda end: end[0][1])
     places: list[float] = []
     for (_, y), _line in ends:
@@ -226,7 +233,7 @@ def name_lines(axis: Axes, names: Mapping[str, str], inches: float) -> None:
         edge = min(max(y, low), high)
         axis.annotate(
             names[str(line.get_label())], (x, edge), (1.03, place), textcoords="axes fraction",
-            fontsize=_SMALL, va="center", annotation_clip=False,
+            fontsize=SMALL, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.4,
                         "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 2},
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,10 +38,15 @@ if TYPE_CHECKING:
 
 # Of a panel's height, what remains for its axis; of the values, the margin on either side.
 _AXIS, _MARGIN = 0.38, 0.05
+# What lines and bands beside those of categories are.
+OTHER_CATEGORIES, RANDOM_UNITS = "other categories", "as many random units"
 
 
 class Line(NamedTuple):
-    """A quantity over layers: its columns in a table, with an optional second line and band."""
+    """A quantity over layers: its columns in a table, with an optional second line and band.
+
+    ``name`` is that of its file for print; empty if it has none.
+    """
 
     name: str
     table: str
@@ -53,6 +58,14 @@ class Line(NamedTuple):
     band: tuple[str, str] | None = None
     chosen: Callable[[Json], bool] = lambda _: True
     by_contrast: bool = False
+
+    def label_axis(self, axis: Axes) -> None:
+        """Name the quantity at an axis, which shows shares in percent."""
+        from matplotlib.ticker import PercentFormatter
+
+        axis.set_ylabel(self.label)
+        if self.label.endswith("(%)"):
+            axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
 
     @property
     def has_means(self) -> bool:
@@ -103,22 +116,31 @@ def _is_placeless(store: Json, row: Json) -> bool:
     return row["layer"] in store["placeless"]
 
 
-SHARE = Line("share-by-depth", "shares", "share of units selective", "share", "low", "high")
+def _spread(name: str, value: str, label: str) -> Line:
+    band = f"{value}_low", f"{value}_high"
+    return Line(name, "spread", label, value, None, None, band=band, by_contrast=True)
+
+
+SHARE = Line("share-by-depth", "shares", "share of units selective (%)", "share", "low", "high")
 CSI = Line("csi-by-depth", "specificity", "CSI, held out", "mean", "low", "high",
            chosen=lambda row: row["measure"] == "csi")  # fmt: skip
-LINES = (
-    SHARE,
-    CSI,
-    Line("d-prime-by-depth", "specificity", "d', held out", "mean", "low", "high",
-         chosen=lambda row: row["measure"] == "d_prime"),
-    Line("spread-over-feature-maps", "spread", "share of feature maps with any", "share_with_any",
-         None, None, band=("share_with_any_low", "share_with_any_high"), by_contrast=True),
-    Line("gini-over-feature-maps", "spread", "Gini over feature maps", "gini", None, None,
-         band=("gini_low", "gini_high"), by_contrast=True),
-    Line("activation-strength", "strength", "response, held out (z in the layer)", "preferred",
-         "preferred_low", "preferred_high", second=("others", "others_low", "others_high"),
-         by_contrast=True),
-)  # fmt: skip
+# By the name of the measure, as in comparisons.
+MEASURES = {
+    "share": SHARE,
+    "share_of_living": Line("", "shares", "share of living units selective (%)", "share_of_living",
+                            "living_low", "living_high"),
+    "csi": CSI,
+    "d_prime": Line("d-prime-by-depth", "specificity", "d', held out", "mean", "low", "high",
+                    chosen=lambda row: row["measure"] == "d_prime"),
+    "share_with_any": _spread("spread-over-feature-maps", "share_with_any",
+                              "share of feature maps with any (%)"),
+    "gini": _spread("gini-over-feature-maps", "gini", "Gini over feature maps"),
+    "entropy": _spread("", "entropy", "normalised entropy over feature maps"),
+    "strength": Line("activation-strength", "strength", "response, held out (z in the layer)",
+                     "preferred", "preferred_low", "preferred_high",
+                     second=("others", "others_low", "others_high"), by_contrast=True),
+}  # fmt: skip
+LINES = tuple(line for line in MEASURES.values() if line.name)
 
 
 def over_layers(found: Json, line: Line) -> Figure:
@@ -177,9 +199,10 @@ def store_panel(
         rows = line.rows(store, k)
         x = [row["layer"] for row in rows]
         style = style_of(contrast) | {"label": plain(contrast["name"])}
-        draw_line(axis, x, rows, (line.value, line.low, line.high), style)
+        beside = {"color": contrast["light"], "linestyle": ":", "label": "_"}
+        _draw(axis, line, (x, rows), style, beside)
     axis.set_title(fitted(store["label"], inches))
-    axis.set_ylabel(line.label)
+    line.label_axis(axis)
     name_ticks(axis, store["layers"], inches, largest)
 
 
@@ -196,19 +219,10 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
             | store_style(s, contrast["light"])
             | {"label": plain(store["label"])}
         )
-        draw_line(axis, x, rows, (line.value, line.low, line.high), style)
-        if line.second:
-            others = {**store_style(s, GREY), **OTHERS, "label": "_" if s else "other categories"}
-            draw_line(axis, x, rows, line.second, others)
-        if line.band:
-            low, high = (column(rows, name) for name in line.band)
-            axis.fill_between(x, low, high, color=GREY, alpha=0.3, linewidth=0,
-                              label="_" if s else "as many random units")  # fmt: skip
-            dash = store_style(s, GREY)["linestyle"]
-            axis.plot(x, (np.array(low) + high) / 2, color=GREY, linewidth=0.6, linestyle=dash,
-                      label="_random")  # fmt: skip
+        beside = store_style(s, GREY) | {"color": GREY} | ({"label": "_"} if s else {})
+        _draw(axis, line, (x, rows), style, beside)
     axis.set_title(fitted(contrast["name"], COLUMN))
-    axis.set_ylabel(line.label)
+    line.label_axis(axis)
     if by_depth:
         axis.set_xlabel("relative depth")
         axis.set_xlim(-0.04, 1.04)
@@ -216,30 +230,39 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
         name_ticks(axis, stores[0]["layers"])
 
 
+def _draw(
+    axis: Axes,
+    line: Line,
+    points: tuple[Sequence[float], Sequence[Json]],
+    style: Json,
+    beside: Json,
+) -> None:
+    """A line, and beside it that of other categories and the band of random units."""
+    x, rows = points
+    draw_line(axis, x, rows, (line.value, line.low, line.high), style)
+    if line.second:
+        draw_line(axis, x, rows, line.second, {"label": OTHER_CATEGORIES, **OTHERS, **beside})
+    if line.band:
+        low, high = (column(rows, name) for name in line.band)
+        colour, dash = beside["color"], beside["linestyle"]
+        axis.fill_between(x, low, high, color=colour, alpha=0.3, linewidth=0,
+                          label=beside.get("label", RANDOM_UNITS))  # fmt: skip
+        axis.plot(x, (np.array(low) + high) / 2, color=colour, linewidth=0.6, linestyle=dash,
+                  label="_random")  # fmt: skip
+
+
 def distributions(found: Json, measure: str) -> Figure:
     """Held-out values of selective units in one layer, as stacked histograms."""
-    edges, contrasts = found["edges"][measure], found["contrasts"]
-    shown = []
+    contrasts, shown = found["contrasts"], []
     for store in found["stores"]:
         layer = layer_of(store, found)
-        rows = {r["contrast"]: r for r in rows_of(store, "specificity")
-                if r["layer"] == layer and r["measure"] == measure
-                and r["histogram"] and r["units"] >= FEW}  # fmt: skip
+        rows = distributed(store, measure, layer)
         shown.append((f"{store['label']}: {store['layers'][layer]}", rows, asked_of(store)))
     drawn = [(title, rows) for title, rows, _ in shown if rows]
     figure, axes = panels(len(drawn), 2)
     for axis, (title, rows) in zip(axes, drawn, strict=True):
-        names = []
-        for base, k in enumerate(sorted(rows, reverse=True)):
-            axis.axhline(base, color=THEMES["light"]["grid"], linewidth=0.6)
-            counts = np.array(rows[k]["histogram"])
-            axis.stairs(base + 0.85 * counts / counts.max(), edges, baseline=base, fill=True,
-                        color=contrasts[k]["light"], alpha=0.6)  # fmt: skip
-            axis.plot(rows[k]["quantiles"][2], base, "|", color="black")
-            names.append(f"{plain(contrasts[k]['name'])}, n = {rows[k]['units']:,}")
-        axis.set_yticks(range(len(names)), names)
+        distribution_panel(axis, found, measure, rows)
         axis.set_title(fitted(title, COLUMN))
-        axis.set_xlabel("CSI, held out" if measure == "csi" else "d', held out")
     missing = [title for title, rows, _ in shown if not rows] + [
         f"{contrasts[k]['name']} in {title}"
         for title, rows, asked in shown
@@ -248,3 +271,28 @@ def distributions(found: Json, measure: str) -> Figure:
     ]
     note(figure, f"selective: {found['criterion']}", missing)
     return figure
+
+
+def distributed(store: Json, measure: str, layer: int) -> dict[int, Json]:
+    """Rows of a layer with the distribution of enough units, by contrast."""
+    return {
+        row["contrast"]: row
+        for row in rows_of(store, "specificity")
+        if (row["layer"], row["measure"]) == (layer, measure)
+        and row["histogram"]
+        and row["units"] >= FEW
+    }
+
+
+def distribution_panel(axis: Axes, found: Json, measure: str, rows: Mapping[int, Json]) -> None:
+    """A histogram for every contrast, each to its own largest count; its median is marked."""
+    names, contrasts = [], found["contrasts"]
+    for base, k in enumerate(sorted(rows, reverse=True)):
+        axis.axhline(base, color=THEMES["light"]["grid"], linewidth=0.6)
+        counts = np.array(rows[k]["histogram"])
+        axis.stairs(base + 0.85 * counts / counts.max(), found["edges"][measure], baseline=base,
+                    fill=True, color=contrasts[k]["light"], alpha=0.6)  # fmt: skip
+        axis.plot(rows[k]["quantiles"][2], base, "|", color="black")
+        names.append(f"{plain(contrasts[k]['name'])}, n = {rows[k]['units']:,}")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel(MEASURES[measure].label)

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
 from ..files import new_file, new_folders
 from .axes import STYLE, Json, rows_of
 from .curves import LINES, distributions, over_layers
@@ -22,19 +21,12 @@ _FORMATS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Softw
 _DOTS_PER_INCH = 300
 
 
-def require_matplotlib() -> None:
-    """Raise a ``UserError`` if matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UserError("figures need matplotlib: pip install 'fusiform[figures]'") from None
-
-
 def write_figures(found: Json, folder: Path, details: Sequence[Json] = ()) -> list[Path]:
     """Write every figure as NAME.svg, NAME.pdf and NAME.png once all are drawn; return their paths.
 
-    ``found`` is a value of :func:`.findings.findings`; figures of a single layer show its
-    ``layer``. ``details`` of every store, of :func:`.tuning.details`, are for the composed figure.
+    ``found`` is the data of a page, of :func:`..reporting.findings.findings`; figures of a single
+    layer show its ``layer``. ``details`` of every store, of :func:`.tuning.details`, are for the
+    composed figure.
     """
     from matplotlib import rc_context
 

@@ -33,8 +33,6 @@ def layer_of(store: Json, found: Json, name: str | None = None) -> int:
 
 def maps(found: Json) -> Figure:
     """Shares of selective units by position, each map to its own largest share, which it names."""
-    from matplotlib.colors import LinearSegmentedColormap
-
     stores, contrasts = found["stores"], found["contrasts"]
     drawn, missing = [], []
     for store in stores:
@@ -50,14 +48,21 @@ def maps(found: Json) -> Figure:
                 missing.append(title)
     figure, axes = panels(len(drawn), min(len(contrasts), 6), height=1.9, width=_MAP)
     for axis, (title, colour, values) in zip(axes, drawn, strict=True):
-        ramp = LinearSegmentedColormap.from_list("share", [THEMES["light"]["ground"], colour])
-        most = float(np.nanmax(values))
-        axis.set_axis_off()
-        axis.imshow(values, cmap=ramp, vmin=0, vmax=most)
-        axis.set_title(f"{fitted(title, _MAP)}\n0 to {100 * most:.3g} %")
+        axis.set_title(f"{fitted(title, _MAP)}\n0 to {100 * draw_map(axis, values, colour):.3g} %")
     layers = "; ".join(f"{s['label']}: {s['layers'][layer_of(s, found)]}" for s in stores)
     note(figure, f"share of living units, from 0 to each map's largest; {layers}", missing)
     return figure
+
+
+def draw_map(axis: Axes, values: Any, colour: str) -> float:
+    """Draw shares by position in a category's colour, from 0 to the largest, which is returned."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ramp = LinearSegmentedColormap.from_list("share", [THEMES["light"]["ground"], colour])
+    most = float(np.nanmax(values))
+    axis.set_axis_off()
+    axis.imshow(values, cmap=ramp, vmin=0, vmax=most)
+    return most
 
 
 def matrices(found: Json, matrix: Callable[[Json, Json], Matrix], label: str) -> Figure:
@@ -94,7 +99,7 @@ def confusion(store: Json, found: Json) -> Matrix:
     return values, names, f"{store['label']}: {store['layers'][layer]}"
 
 
-def consistency(store: Json, _: Json) -> Matrix:
-    """Spearman's correlations between the category RDMs of layers."""
+def consistency(store: Json, _: Json, similarity: str = "spearman") -> Matrix:
+    """Similarities of layers: Spearman's correlations between their category RDMs, or others."""
     names = [store["layers"][place] for place in store["detailed"]]
-    return store["consistency"]["spearman"], names, store["label"]
+    return store["consistency"][similarity], names, store["label"]

@@ -1,0 +1,1 @@
+"""Figures of results in matplotlib, which no other room imports. Never torch."""

@@ -1,0 +1,95 @@
+"""Plots of comparisons with brain regions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..comparing.brains import RECORDED, BrainComparison
+from ..comparing.correlations import LayerCorrelation
+from ..comparing.populations import EVERY_UNIT
+from ..errors import UserError, shortened
+from .axes import GREY, blank, name_ticks, plain, style_of
+from .palette import of_category
+from .panel import axes_of, few_enough, legend, named, require, title, width_of
+from .tables import short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_EVERY: dict[str, Any] = {"color": GREY, "marker": ".", "linestyle": "-", "linewidth": 1.8}
+_SIGNIFICANT = 0.05
+
+
+def regions(
+    comparison: BrainComparison, region: str | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """Plot the correlation of a brain region with every layer, a line per population of units.
+
+    Markers are filled where p, corrected over layers, is at most 0.05. The band is the noise
+    ceiling: what the best model could reach, given the differences between subjects.
+
+    Parameters
+    ----------
+    comparison : a result of :func:`fusiform.compare_regions`
+    region : a region of its table; needed if it has several
+    ax : axes to draw in; by default those of a new figure
+
+    Returns
+    -------
+    Axes
+        the axes
+
+    Raises
+    ------
+    UserError : an unknown region, or none of several named; matplotlib is missing
+
+    Examples
+    --------
+    >>> found = fusiform.compare_regions("r18.zarr", "betas.csv")
+    >>> fusiform.plot.regions(found, "lh_pFus")
+    """
+    require(comparison, BrainComparison, "`compare_regions`")
+    known = list(dict.fromkeys(one.region for one in comparison.correlations))
+    if region is None and len(known) > 1:
+        raise UserError(f"the comparison has {len(known)} regions: name one of {shortened(known)}")
+    region = known[0] if region is None else named(region, known, "region")
+    rows = [one for one in comparison.correlations if one.region == region]
+    layers = list(dict.fromkeys(one.layer for one in rows))
+    populations = list(dict.fromkeys(one.population for one in rows))
+    few_enough(populations, "contrasts")
+    with axes_of(ax, 6, 3.2) as axis:
+        axis.axhline(0, color=GREY, linewidth=0.4)
+        low, high = rows[0].ceiling_low, rows[0].ceiling_high
+        if low is not None and high is not None:
+            axis.axhspan(low, high, color=GREY, alpha=0.3, linewidth=0, label="noise ceiling")
+        for name, style in _styles(populations).items():
+            own = {one.layer: one for one in rows if one.population == name}
+            y = [_value(own.get(layer), "correlation") for layer in layers]
+            p = [_value(own.get(layer), "p_corrected") for layer in layers]
+            axis.plot(y, **style, markerfacecolor="white", label=plain(name))
+            sure = np.flatnonzero(np.array(p) <= _SIGNIFICANT)
+            axis.plot(sure, np.array(y)[sure], **style | {"linestyle": ""})
+        axis.set_ylabel(f"{comparison.correlation.capitalize()} correlation")
+        name_ticks(axis, layers, width_of(axis) / 0.8)
+        missing = legend(axis, populations)
+        if all(one.correlation is None for one in rows):
+            blank(axis, "no population is large enough, or varies")
+        said = f"{comparison.compared}; {comparison.chosen}. Filled: p <= {_SIGNIFICANT} corrected"
+        title(axis, f"{region}, {short(comparison.source)}", f"{said} over layers{missing}")
+        return axis
+
+
+def _styles(populations: list[str]) -> dict[str, dict[str, Any]]:
+    """Styles of populations: those of categories, and all units apart."""
+    selective = [name for name in populations if name not in (EVERY_UNIT, RECORDED)]
+    return {
+        name: style_of(of_category(selective.index(name))) if name in selective else _EVERY
+        for name in populations
+    }
+
+
+def _value(row: LayerCorrelation | None, name: str) -> float:
+    known = getattr(row, name, None)
+    return np.nan if known is None else float(known)

@@ -1,0 +1,126 @@
+"""Axes of a user's figure or of a new one, and the requests that name what is drawn in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from ..errors import UserError, nearest
+from .axes import GREY, SMALL, STYLE, plain, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ONE_FOLD = "no held-out stimuli: the scan had one fold"
+_T = TypeVar("_T")
+# Lines of one panel that markers and dashes tell apart.
+MOST_LINES = 24
+# Names in a column of a legend.
+_COLUMN = 12
+
+
+def require_matplotlib() -> None:
+    """Raise a ``UserError`` if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError("figures need matplotlib: pip install 'fusiform[figures]'") from None
+
+
+@contextmanager
+def axes_of(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
+    """Axes to draw in: ``ax``, or those of a new figure, whose size is in inches.
+
+    Settings of matplotlib hold within the context only.
+
+    Raises
+    ------
+    UserError : matplotlib is missing, or ``ax`` are no axes
+    """
+    require_matplotlib()
+    from matplotlib import pyplot, rc_context, rcParams
+    from matplotlib.axes import Axes
+
+    if ax is not None and not isinstance(ax, Axes):
+        raise UserError(f"`ax` are axes of matplotlib; got {type(ax).__name__}: leave it out")
+    # A title of the user's takes the place of ours.
+    with rc_context({**STYLE, "axes.titlelocation": rcParams["axes.titlelocation"]}):
+        if ax is None:
+            _, ax = pyplot.subplots(figsize=(width, height), layout="constrained")
+        yield ax
+
+
+def require(result: object, kind: type[_T], made_by: str) -> _T:
+    """The result, if it is of a kind.
+
+    Raises
+    ------
+    UserError : it is not
+    """
+    if not isinstance(result, kind):
+        raise UserError(
+            f"this figure shows a result of {made_by}; got {type(result).__name__}: call it first"
+        )
+    return result
+
+
+def named(name: str, known: Iterable[str], what: str) -> str:
+    """A name, if it is known.
+
+    Raises
+    ------
+    UserError : it is not
+    """
+    known = list(known)
+    if name not in known:
+        raise UserError(f"there is no {what} {name!r} in this result: {nearest(str(name), known)}")
+    return name
+
+
+def width_of(axis: Axes) -> float:
+    """Width of axes in inches, before the names around them are laid out."""
+    return float(axis.get_window_extent().width / axis.figure.dpi)
+
+
+def title(axis: Axes, text: str, said: str = "") -> None:
+    """Write a title, and below it in small print what is shown."""
+    from matplotlib import rcParams
+
+    lines = wrapped(said, width_of(axis)) if said else ""
+    rows = lines.count("\n") + 1 if lines else 0
+    axis.set_title(plain(text), pad=5 + 1.4 * SMALL * rows)
+    where = rcParams["axes.titlelocation"]
+    axis.annotate(
+        plain(lines), ({"left": 0, "center": 0.5, "right": 1}[where], 1), (0, 3),
+        "axes fraction", "offset points", fontsize=SMALL, color=GREY, ha=where, va="bottom",
+        annotation_clip=False, gid="said",
+    )  # fmt: skip
+
+
+def legend(axis: Axes, names: Sequence[str]) -> str:
+    """Name the lines of axes to their right; return a sentence about names with nothing drawn."""
+    drawn = {
+        line.get_label() for line in axis.get_lines()
+        if np.isfinite(np.asarray(line.get_ydata(), float)).any()
+    }  # fmt: skip
+    missing = [name for name in names if plain(name) not in drawn]
+    left_out = {plain(name) for name in missing}
+    handles, labels = axis.get_legend_handles_labels()
+    shown = [pair for pair in zip(handles, labels, strict=True) if pair[1] not in left_out]
+    if shown:
+        axis.legend(
+            *zip(*shown, strict=True), loc="upper left", bbox_to_anchor=(1.01, 1),
+            borderaxespad=0, ncols=-(-len(shown) // _COLUMN), fontsize=7,
+        )  # fmt: skip
+    return f". Not drawn, no or too few units: {', '.join(missing)}" if missing else ""
+
+
+def few_enough(names: Sequence[str], what: str) -> None:
+    """Raise a ``UserError`` if there are more names than lines that can be told apart."""
+    if len(names) > MOST_LINES:
+        raise UserError(
+            f"a figure tells {MOST_LINES} {what} apart; got {len(names):,}: name some in `{what}`"
+        )

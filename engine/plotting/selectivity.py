@@ -1,0 +1,365 @@
+"""Plots of an analysis: measures by depth, and distributions, maps and matrices of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..analyses.analyse import Analysis
+from ..analyses.consistency import SIMILARITIES
+from ..analyses.peaks import first_layer
+from ..analyses.specificity import BINS
+from ..errors import UserError
+from ..values import listed
+from .axes import FEW, GREY, blank, mark_beyond, rows_of
+from .curves import (
+    MEASURES,
+    OTHER_CATEGORIES,
+    RANDOM_UNITS,
+    distributed,
+    distribution_panel,
+    store_panel,
+)
+from .matrices import confusion as confusion_matrix
+from .matrices import consistency as consistency_matrix
+from .matrices import draw_map, draw_matrix
+from .palette import THEMES, of_category
+from .panel import ONE_FOLD, axes_of, few_enough, legend, named, require, title, width_of
+from .tables import edges, network, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def by_depth(
+    analysis: Analysis,
+    measure: str = "share",
+    contrasts: str | Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot a measure of selective units in every layer, a line per contrast.
+
+    Bands are 95 % intervals over feature maps. Layers without positions, such as pooled ones, are
+    not joined with others, and beyond the axis are an arrow with their value. Means are of 10 units
+    or more.
+
+    Parameters
+    ----------
+    analysis : a result of :func:`fusiform.analyse`
+    measure : ``share`` or ``share_of_living`` of selective units; ``csi`` or ``d_prime``, held out;
+        ``share_with_any``, ``gini`` or ``entropy`` over feature maps, with the band of as many
+        random units; ``strength``, the standardised response to the preferred category, and dotted
+        to the others
+    contrasts : some of the analysis; by default all
+    ax : axes to draw in; by default those of a new figure
+
+    Returns
+    -------
+    Axes
+        the axes
+
+    Raises
+    ------
+    UserError : an unknown measure or contrast; more than 24 contrasts; an analysis that was not
+        requested; matplotlib is missing
+
+    Examples
+    --------
+    >>> found = fusiform.analyse("r18.zarr")
+    >>> fusiform.plot.by_depth(found, "csi", ["faces", "words"])
+    """
+    line = MEASURES[named(measure, MEASURES, "measure")]
+    found = _found(analysis, line.table, contrasts)
+    store, names = found["stores"][0], [one["name"] for one in found["contrasts"]]
+    few_enough(names, "contrasts")
+    said = f"selective: {analysis.criterion}"
+    with axes_of(ax, 6, 3.2) as axis:
+        store_panel(axis, found, line, 0, width_of(axis) / 0.8)
+        limits = line.limits(found)
+        if limits is None:
+            blank(axis, ONE_FOLD if _needs_folds(analysis, line.table) else "no selective units")
+        else:
+            axis.set_ylim(limits)
+            mark_beyond(axis)
+            _name_beside(axis, line.second, line.band)
+            said += legend(axis, names)
+        title(axis, store["label"], said)
+        return axis
+
+
+def distributions(
+    analysis: Analysis,
+    layer: str | None = None,
+    measure: str = "csi",
+    contrasts: str | Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot the distribution of a layer's selective units, a histogram per contrast.
+
+    Units are selected on one fold and measured on the others. Each histogram is scaled to its own
+    largest count; a tick marks its median, ``n`` counts its values.
+
+    Parameters
+    ----------
+    analysis : a result of :func:`fusiform.analyse`
+    layer : a layer; by default the one with the largest share of selective units
+    measure : ``csi`` or ``d_prime``
+    contrasts : some of the analysis; by default all
+    ax : axes to draw in; by default those of a new figure
+
+    Returns
+    -------
+    Axes
+        the axes
+
+    Raises
+    ------
+    UserError : an unknown layer, measure or contrast; an analysis that was not requested;
+        matplotlib is missing
+
+    Examples
+    --------
+    >>> fusiform.plot.distributions(found, "layer4.1", "d_prime")
+    """
+    named(measure, BINS, "distribution of a measure")
+    layer = _layer(analysis, layer)
+    found = _found(analysis, "specificity", contrasts, layer)
+    store, names = found["stores"][0], [one["name"] for one in found["contrasts"]]
+    few_enough(names, "contrasts")
+    rows = distributed(store, measure, analysis.layers.index(layer))
+    missing = [name for k, name in enumerate(names) if k not in rows]
+    with axes_of(ax, 4.5, 0.9 + 0.35 * max(4, len(rows))) as axis:
+        said = f"selective: {analysis.criterion}"
+        if rows:
+            distribution_panel(axis, found, measure, rows)
+            if missing:
+                said += f". Fewer than {FEW} units: {', '.join(missing)}"
+        else:
+            few = f"fewer than {FEW} selective units"
+            blank(axis, ONE_FOLD if _needs_folds(analysis, "specificity") else few)
+        title(axis, f"{store['label']}: {layer}", said)
+        return axis
+
+
+def map(
+    analysis: Analysis, contrast: str, layer: str | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """Plot where in the image a layer's selective units are: their share at each position.
+
+    Parameters
+    ----------
+    analysis : a result of :func:`fusiform.analyse`
+    contrast : a contrast of the analysis
+    layer : a layer with positions; by default the one with the largest share of selective units
+    ax : axes to draw in; by default those of a new figure
+
+    Returns
+    -------
+    Axes
+        the axes; its image holds the shares ``[y, x]`` of living units
+
+    Raises
+    ------
+    UserError : an unknown contrast or layer; a layer without positions; localisation was not
+        analysed; matplotlib is missing
+
+    Examples
+    --------
+    >>> fusiform.plot.map(found, "faces", "layer3.1")
+    """
+    layer = _layer(analysis, layer)
+    found = _found(analysis, "localisation", [contrast], layer)
+    rows = rows_of(found["stores"][0], "localisation")
+    if not rows:
+        raise UserError(f"a map has the positions of a layer; {layer} has none: name another")
+    values = np.array(rows[0]["map"], np.float64)
+    with axes_of(ax, 3, 2.8) as axis:
+        from matplotlib.ticker import PercentFormatter
+
+        name = f"{contrast}, {layer}"
+        if np.nanmax(values, initial=0) > 0:
+            most = draw_map(axis, values, found["contrasts"][0]["light"])
+            form = PercentFormatter(1, symbol=None)
+            label = "share of living units selective (%)"
+            axis.figure.colorbar(axis.images[0], ax=axis, shrink=0.8, format=form, label=label)
+            title(axis, name, f"up to {100 * most:.3g} %. Selective: {analysis.criterion}")
+        else:
+            blank(axis, "no selective units")
+            title(axis, name, f"selective: {analysis.criterion}")
+        return axis
+
+
+def overlap(
+    analysis: Analysis,
+    layer: str | None = None,
+    contrasts: str | Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot the overlap of a layer's units selective for two contrasts, as Jaccard's index.
+
+    Grey: no unit is selective for either, or the criterion excludes that one is for both.
+
+    Parameters
+    ----------
+    analysis : a result of :func:`fusiform.analyse`
+    layer : a layer; by default the one with the largest share of selective units
+    contrasts : some of the analysis; by default all
+    ax : axes to draw in; by default those of a new figure
+
+    Returns
+    -------
+    Axes
+        the axes; its image holds the indices ``[contrast, contrast]``
+
+    Raises
+    ------
+    UserError : an unknown layer or contrast; overlap was not analysed; matplotlib is missing
+
+    Examples
+    --------
+    >>> fusiform.plot.overlap(found, "layer4.1")
+    """
+    layer = _layer(analysis, layer)
+    found = _found(analysis, "overlap", contrasts, layer)
+    names = [one["name"] for one in found["contrasts"]]
+    values = np.full((len(names), len(names)), np.nan)
+    for row in rows_of(found["stores"][0], "overlap"):
+        if row["jaccard"] is not None and not row["exclusive"]:
+            values[row["contrast"], row["other"]] = row["jaccard"]
+            values[row["other"], row["contrast"]] = row["jaccard"]
+    head = f"{found['stores'][0]['label']}: {layer}"
+    said = f"grey: none, or excluded by the criterion. Selective: {analysis.criterion}"
+    return _matrix(ax, values, names, head, said, "units of both / of either")
+
+
+def confusion(analysis: Analysis, layer: str | None = None, *, ax: Axes | None = None) -> Axes:
+    """Plot the preferred category of a layer's units on one fold (rows) and on another.
+
+    Parameters
+    ----------
+    analysis : a result of :func:`fusiform.analyse`
+    layer : a layer; by default the one with the largest share of selective units
+    ax : axes to draw in; by default those of a new figure
+
+    Returns
+    -------
+    Axes
+        the axes; its image holds the shares ``[category, category]`` of each row's units
+
+    Raises
+    ------
+    UserError : an unknown layer; the scan had one fold; confusion was not analysed; matplotlib is
+        missing
+
+    Examples
+    --------
+    >>> fusiform.plot.confusion(found, "layer4.1")
+    """
+    layer = _layer(analysis, layer)
+    found = _found(analysis, "confusion", analysis.categories, layer)
+    store = found["stores"][0]
+    values, names, head = confusion_matrix(store, {**found, "layer": layer})
+    said = "Living units by preferred category: rows on one fold, columns on another"
+    return _matrix(ax, values, names, head, said, "share of the row")
+
+
+def consistency(
+    analysis: Analysis, similarity: str = "spearman", *, ax: Axes | None = None
+) -> Axes:
+    """Plot the similarity of the category geometries of every two layers.
+
+    Parameters
+    ----------
+    analysis : a result of :func:`fusiform.analyse`
+    similarity : ``spearman``, ``kendall`` or ``cka``; with ``_folds``, between different folds
+    ax : axes to draw in; by default those of a new figure
+
+    Returns
+    -------
+    Axes
+        the axes; its image holds the similarities ``[layer, layer]``
+
+    Raises
+    ------
+    UserError : an unknown similarity; consistency was not analysed; matplotlib is missing
+
+    Examples
+    --------
+    >>> fusiform.plot.consistency(found, "cka")
+    """
+    known = [f"{name}{end}" for end in ("", "_folds") for name in SIMILARITIES]
+    named(similarity, known, "similarity")
+    found = _found(analysis, "consistency", None, *analysis.layers)
+    store = found["stores"][0]
+    if similarity not in store["consistency"]:
+        raise UserError(
+            f"{similarity} was not analysed, or the scan had one fold: name it in `similarities`"
+        )
+    values, names, head = consistency_matrix(store, found, similarity)
+    return _matrix(ax, values, names, head, "Matrices of categories, layer by layer", similarity)
+
+
+def _found(
+    analysis: Analysis, table: str, contrasts: str | Sequence[str] | None, *layers: str
+) -> dict[str, Any]:
+    """The rows of a table as a page has them, unrounded, of some contrasts."""
+    require(analysis, Analysis, "`analyse`")
+    if not getattr(analysis, table):
+        if analysis.folds == 1 and table == "confusion":
+            raise UserError("preferred categories are compared between folds; the scan had one")
+        raise UserError(f"{table} was not analysed, or has no rows: name it in `analyses`")
+    known = analysis.contrasts
+    names = list(known) if contrasts is None else listed(contrasts)
+    if table == "confusion":
+        known = analysis.categories
+    styles = [of_category(known.index(named(name, known, "contrast"))) for name in names]
+    return {
+        "criterion": analysis.criterion,
+        "contrasts": [{"name": n, **style} for n, style in zip(names, styles, strict=True)],
+        "edges": {name: edges(name) for name in BINS},
+        "stores": [network(analysis, short(analysis.store), names, layers)],
+    }
+
+
+def _layer(analysis: Analysis, layer: str | None) -> str:
+    """A layer of an analysis; by default the one with the largest share."""
+    require(analysis, Analysis, "`analyse`")
+    if layer is not None:
+        return named(layer, analysis.layers, "layer")
+    if not analysis.shares:
+        raise UserError("the layer with the largest share is unknown: name one in `layer`")
+    return first_layer(analysis)
+
+
+def _needs_folds(analysis: Analysis, table: str) -> bool:
+    return analysis.folds == 1 and table in ("specificity", "strength")
+
+
+def _name_beside(axis: Axes, second: Any, band: Any) -> None:
+    """Name lines and bands beside those of contrasts, once for all."""
+    if second:
+        axis.plot([], [], ":.", color=GREY, label=OTHER_CATEGORIES)
+    if band:
+        axis.fill_between([], [], [], color=GREY, alpha=0.3, linewidth=0, label=RANDOM_UNITS)
+
+
+def _matrix(
+    ax: Axes | None, values: Any, names: list[str], head: str, said: str, label: str
+) -> Axes:
+    """A matrix on a scale from 0, or from -1 if any value is negative, to 1."""
+    side = 4.2
+    with axes_of(ax, side, side) as axis:
+        negative = float(np.nanmin(np.array(values, np.float64), initial=0)) < 0
+        lowest, ramp = (-1, "PuOr") if negative else (0, "cividis")
+        shown = draw_matrix(
+            axis, (values, names, ""), width_of(axis), cmap=ramp, vmin=lowest, vmax=1
+        )
+        axis.figure.colorbar(shown, ax=axis, label=label, shrink=0.7)
+        axis.set_facecolor(THEMES["light"]["grid"])  # of unknown values
+        title(axis, head, said)
+        return axis

@@ -1,0 +1,28 @@
+"""Plots of results: functions that take a result and an ``ax``, and return the axes.
+
+They need matplotlib (``pip install 'fusiform[figures]'``). Without ``ax`` they draw a new figure.
+"""
+
+from fusiform.engine.plotting.best import best_images
+from fusiform.engine.plotting.brains import regions
+from fusiform.engine.plotting.selectivity import (
+    by_depth,
+    confusion,
+    consistency,
+    distributions,
+    map,
+    overlap,
+)
+from fusiform.engine.plotting.tuning import tuning
+
+__all__ = [
+    "best_images",
+    "by_depth",
+    "confusion",
+    "consistency",
+    "distributions",
+    "map",
+    "overlap",
+    "regions",
+    "tuning",
+]

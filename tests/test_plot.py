@@ -1,0 +1,449 @@
+"""Plots in matplotlib show the values of their results, on the axes given or new ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusiform
+from fusiform import Criterion, UserError, plot
+from fusiform.engine.analyses.analyse import Analysis
+from fusiform.engine.comparing.brains import BrainComparison
+from fusiform.engine.responses.driving import strongest
+
+from . import made
+
+pyplot = pytest.importorskip("matplotlib.pyplot")
+pyplot.switch_backend("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def found(made_path: Path) -> Analysis:
+    return fusiform.analyse(made_path, resamples=20)
+
+
+@pytest.fixture(scope="module")
+def compared(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> BrainComparison:
+    """The synthetic store beside two regions of three subjects."""
+    rng = np.random.default_rng(0)
+    lines = ["region,subject,category,response"]
+    lines += [f"{region},{subject},{name},{k + rng.normal()}" for region in ("FFA", "PPA")
+              for subject in "abc" for k, name in enumerate(made.CATEGORIES)]  # fmt: skip
+    table = tmp_path_factory.mktemp("regions") / "regions.csv"
+    table.write_text("\n".join(lines) + "\n")
+    return fusiform.compare_regions(made_path, table)
+
+
+@pytest.fixture(scope="module")
+def asks(
+    found: Analysis, compared: BrainComparison, made_path: Path, two_stores: Path
+) -> dict[str, Callable[..., Any]]:
+    """A call of every public function, without its axes."""
+    return {
+        "best_images": lambda **ax: plot.best_images(two_stores / "r.zarr", "blobs", **ax),
+        "by_depth": lambda **ax: plot.by_depth(found, **ax),
+        "confusion": lambda **ax: plot.confusion(found, **ax),
+        "consistency": lambda **ax: plot.consistency(found, **ax),
+        "distributions": lambda **ax: plot.distributions(found, **ax),
+        "map": lambda **ax: plot.map(found, "faces", **ax),
+        "overlap": lambda **ax: plot.overlap(found, **ax),
+        "regions": lambda **ax: plot.regions(compared, "FFA", **ax),
+        "tuning": lambda **ax: plot.tuning(made_path, "layer1.0", **ax),
+    }
+
+
+def points(axis: Any, label: str) -> dict[float, float]:
+    """The points of a line, by x."""
+    (line,) = [one for one in axis.get_lines() if one.get_label() == label]
+    pairs = zip(*(np.asarray(one, float).tolist() for one in line.get_data()), strict=True)
+    return {x: y for x, y in pairs if y == y}
+
+
+def said(axis: Any) -> str:
+    """The small print below the title, in one line."""
+    (text,) = [one.get_text() for one in axis.texts if one.get_gid() == "said"]
+    return text.replace("\n", " ")
+
+
+def test_every_plot_draws_on_the_axes_given_and_changes_no_settings(
+    asks: dict[str, Callable[..., Any]],
+) -> None:
+    assert set(asks) == set(plot.__all__)
+    before = dict(pyplot.matplotlib.rcParams)
+    for ask in asks.values():
+        _, (ax, other) = pyplot.subplots(1, 2)
+        assert ask(ax=ax) is ax
+        assert ax.has_data()
+        assert ax.get_title()
+        assert not other.has_data()
+        known = pyplot.get_fignums()
+        new = ask()
+        assert [*known, new.figure.number] == pyplot.get_fignums()
+        pyplot.close("all")
+    assert dict(pyplot.matplotlib.rcParams) == before
+
+
+def test_a_title_of_the_users_replaces_ours(found: Analysis) -> None:
+    ax = plot.by_depth(found)
+    ax.set_title("mine")
+    assert [ax.get_title(where) for where in ("left", "center", "right")] == ["", "mine", ""]
+
+
+def test_something_else_than_axes_is_refused(asks: dict[str, Callable[..., Any]]) -> None:
+    for ask in asks.values():
+        with pytest.raises(UserError, match=r"^`ax` are axes of matplotlib; got str"):
+            ask(ax="wrong")
+    assert not pyplot.get_fignums()
+
+
+def test_a_missing_matplotlib_is_named(
+    asks: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for ask in asks.values():
+        with pytest.raises(UserError, match=r"pip install 'fusiform\[figures\]'"):
+            ask()
+
+
+def test_importing_plots_loads_no_matplotlib() -> None:
+    code = "import sys, fusiform; fusiform.plot.map; import fusiform.plot; "
+    code += "print([name for name in ('matplotlib', 'torch') if name in sys.modules])"
+    asked = [sys.executable, "-c", code]
+    result = subprocess.run(asked, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+# Measures by depth
+
+_MEASURED: dict[str, tuple[str, str]] = {
+    "share": ("shares", "share"),
+    "share_of_living": ("shares", "share_of_living"),
+    "csi": ("specificity", "mean"),
+    "d_prime": ("specificity", "mean"),
+    "share_with_any": ("spread", "share_with_any"),
+    "gini": ("spread", "gini"),
+    "entropy": ("spread", "entropy"),
+    "strength": ("strength", "preferred"),
+}
+
+
+@pytest.mark.parametrize("measure", _MEASURED)
+def test_lines_have_the_values_of_the_analysis(found: Analysis, measure: str) -> None:
+    table, name = _MEASURED[measure]
+    ax = plot.by_depth(found, measure)
+    drawn = 0
+    for contrast in found.contrasts:
+        rows = [row for row in getattr(found, table) if row.contrast == contrast]
+        if table == "specificity":
+            rows = [row for row in rows if row.measure == measure]
+        if table in ("specificity", "strength"):
+            rows = [row for row in rows if row.units >= 10]
+        expected = {found.layers.index(row.layer): getattr(row, name) for row in rows}
+        assert points(ax, contrast) == {x: y for x, y in expected.items() if y is not None}
+        drawn += len(expected)
+    assert drawn
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(found.layers)
+    assert said(ax).startswith(f"selective: {found.criterion}")
+    assert ("(%)" in ax.get_ylabel()) == ("share" in measure)
+
+
+def test_bands_are_the_intervals_of_the_analysis(found: Analysis) -> None:
+    ax = plot.by_depth(found, "share", "faces")
+    (band,) = [one for one in ax.collections if len(one.get_paths()[0].vertices) > 4]
+    vertices = set(map(tuple, band.get_paths()[0].vertices.tolist()))
+    for row in found.shares:
+        if row.contrast == "faces" and row.layer != "head":
+            x = found.layers.index(row.layer)
+            assert {(x, row.low), (x, row.high)} <= vertices
+
+
+def test_random_units_and_other_categories_are_named_once(found: Analysis) -> None:
+    for measure, name in (("gini", "as many random units"), ("strength", "other categories")):
+        texts = [text.get_text() for text in plot.by_depth(found, measure).get_legend().get_texts()]
+        assert texts.count(name) == 1
+    row = next(row for row in found.spread if row.contrast == "faces" and row.random)
+    ax = plot.by_depth(found, "gini", "faces")
+    bands = np.concatenate(
+        [one.get_paths()[0].vertices for one in ax.collections if one.get_paths()]
+    )
+    chance = row.random["gini"]
+    x = found.layers.index(row.layer)
+    assert {(x, chance.low), (x, chance.high)} <= set(map(tuple, bands.tolist()))
+
+
+def test_a_category_has_the_reports_colour_in_any_choice(found: Analysis) -> None:
+    def colours(ax: Any) -> dict[str, Any]:
+        return {line.get_label(): line.get_color() for line in ax.get_lines()}
+
+    every, one = plot.by_depth(found), plot.by_depth(found, contrasts=["scenes"])
+    assert colours(one)["scenes"] == colours(every)["scenes"]
+    assert "faces" not in colours(one)
+    styles = {(line.get_marker(), line.get_linestyle()) for line in every.get_lines()
+              if line.get_label() in found.contrasts}  # fmt: skip
+    assert len(styles) == len(found.contrasts)
+
+
+@pytest.fixture(scope="module")
+def none(made_path: Path) -> Analysis:
+    """An analysis in which no unit is selective."""
+    return fusiform.analyse(made_path, Criterion(where="t > 1e6"), resamples=5)
+
+
+def test_an_analysis_without_selective_units_says_so(none: Analysis) -> None:
+    plots = [
+        plot.by_depth(none),
+        plot.by_depth(none, "csi"),
+        plot.by_depth(none, "strength"),
+        plot.distributions(none),
+        plot.map(none, "faces"),
+    ]
+    for ax in plots:
+        assert any("selective units" in text.get_text() for text in ax.texts if not text.get_gid())
+        ax.figure.canvas.draw()
+
+
+def test_one_layer_and_one_contrast_are_drawn(made_path: Path) -> None:
+    one = fusiform.analyse(made_path, layers="layer1.0", contrasts="faces", resamples=5)
+    ax = plot.by_depth(one)
+    assert points(ax, "faces") == {0: one.shares[0].share}
+    ax.figure.canvas.draw()
+    assert plot.consistency(one).images[0].get_array().shape == (1, 1)
+
+
+def test_a_hundred_layers_have_few_names(found: Analysis) -> None:
+    layers = tuple(f"features.block{k}.conv" for k in range(100))
+    rows = tuple(
+        replace(found.shares[0], layer=name, share=k / 100) for k, name in enumerate(layers)
+    )
+    many = replace(found, layers=layers, shares=rows, localisation=())
+    ax = plot.by_depth(many, contrasts="faces")
+    assert points(ax, "faces") == {k: k / 100 for k in range(100)}
+    assert 10 <= len(ax.get_xticks()) <= 40
+
+
+def test_more_contrasts_than_can_be_told_apart_are_refused(found: Analysis) -> None:
+    names = tuple(f"c{k}" for k in range(25))
+    rows = tuple(replace(found.shares[0], contrast=name) for name in names)
+    many = replace(found, contrasts=names, shares=rows)
+    with pytest.raises(UserError, match=r"24 contrasts apart; got 25: name some in `contrasts`"):
+        plot.by_depth(many)
+    ax = plot.by_depth(many, contrasts=list(names[1:]))
+    styles = {
+        (line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.get_lines()
+    }
+    assert len(styles) == 24
+
+
+# A layer
+
+
+@pytest.mark.parametrize("measure", ["csi", "d_prime"])
+def test_distributions_are_the_histograms_of_a_layer(found: Analysis, measure: str) -> None:
+    ax = plot.distributions(found, "layer1.0", measure)
+    rows = {row.contrast: row for row in found.specificity
+            if (row.layer, row.measure) == ("layer1.0", measure) and row.units >= 10}  # fmt: skip
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert names == [f"{row.contrast}, n = {row.units}" for row in reversed(rows.values())]
+    for base, (row, patch) in enumerate(zip(reversed(rows.values()), ax.patches, strict=True)):
+        values, edges, baseline = patch.get_data()
+        counts = np.array(row.histogram)
+        assert values == pytest.approx(base + 0.85 * counts / counts.max())
+        assert baseline == base
+        assert (edges[0], edges[-1]) == row.edges
+    medians = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "|"]
+    assert medians == [row.quantiles[2] for row in reversed(rows.values())]
+    assert ax.get_title() == "made: layer1.0"
+
+
+def test_a_map_has_the_shares_of_positions(found: Analysis) -> None:
+    for row in found.localisation:
+        (image,) = plot.map(found, row.contrast, row.layer).images
+        assert image.get_array().tolist() == np.array(row.map, float).tolist()
+        assert image.get_clim() == (0, np.nanmax(np.array(row.map, float)))
+
+
+def test_matrices_have_the_values_of_the_analysis(made_path: Path, found: Analysis) -> None:
+    (image,) = plot.confusion(found, "head").images
+    for row in found.confusion:
+        if row.layer == "head":
+            at = found.categories.index(row.category), found.categories.index(row.other)
+            assert image.get_array()[at] == row.share
+    for name in ("spearman", "cka_folds"):
+        (image,) = plot.consistency(found, name).images
+        assert image.get_array().tolist() == [list(row) for row in getattr(found.consistency, name)]
+    both = fusiform.analyse(made_path, Criterion("rest", "t > 0"), resamples=5)
+    (image,) = plot.overlap(both, "head", ["faces", "scenes"]).images
+    (row,) = [
+        row
+        for row in both.overlap
+        if (row.layer, row.contrast, row.other) == ("head", "faces", "scenes")
+    ]
+    assert image.get_array()[0, 1] == image.get_array()[1, 0] == row.jaccard
+    assert row.jaccard
+    assert image.get_array().mask[0, 0]
+    assert np.ma.count(plot.overlap(found, "head").images[0].get_array()) == 0
+
+
+def test_layers_default_to_the_largest_share(found: Analysis) -> None:
+    largest = max((row for row in found.shares if row.layer != "head"), key=lambda row: row.share)
+    for ax in (plot.distributions(found), plot.map(found, "faces"), plot.confusion(found)):
+        assert largest.layer in ax.get_title()
+
+
+def test_tuning_curves_are_the_held_out_strength(found: Analysis, made_path: Path) -> None:
+    ax = plot.tuning(made_path, "layer1.0")
+    rows = {row.contrast: row for row in found.strength if row.layer == "layer1.0"}
+    drawn = 0
+    for name in made.CATEGORIES:
+        if rows[name].units >= 10:
+            curve = points(ax, name)
+            own = made.CATEGORIES.index(name)
+            assert curve[own] == pytest.approx(rows[name].preferred)
+            others = [value for x, value in curve.items() if x != own]
+            assert np.mean(others) == pytest.approx(rows[name].others)
+            drawn += 1
+        else:
+            assert name in said(ax)
+    assert drawn
+    assert len(points(ax, "all living units")) == len(made.CATEGORIES)
+
+
+# Regions
+
+
+def test_regions_have_the_correlations_and_the_ceiling(compared: BrainComparison) -> None:
+    ax = plot.regions(compared, "PPA")
+    rows = [row for row in compared.correlations if row.region == "PPA"]
+    layers = list(dict.fromkeys(row.layer for row in rows))
+    for name in dict.fromkeys(row.population for row in rows):
+        expected = {layers.index(row.layer): row.correlation for row in rows
+                    if row.population == name and row.correlation is not None}  # fmt: skip
+        assert points(ax, name) == expected
+    (band,) = ax.patches
+    low, high = band.get_y(), band.get_y() + band.get_height()
+    assert (low, high) == pytest.approx((rows[0].ceiling_low, rows[0].ceiling_high))
+    assert compared.chosen in said(ax)
+    sure = [replace(row, p_corrected=0.01 if row.layer == "head" else 1.0) for row in rows]
+    ax = plot.regions(replace(compared, correlations=tuple(sure)))
+    filled = [one.get_xdata().tolist() for one in ax.get_lines() if one.get_linestyle() == "None"]
+    assert filled == [[layers.index("head")]] * len({row.population for row in rows})
+
+
+# Best images
+
+
+def test_best_images_are_those_of_the_strongest_units(two_stores: Path) -> None:
+    recording = fusiform.open_recording(two_stores / "r.zarr")
+    ax = plot.best_images(recording, "stripes", "layer4.1", units=2, images=3)
+    units = strongest(recording, "stripes", "layer4.1", 2, 3)
+    shown = [image.row for unit in units for image in unit.most]
+    assert len(ax.images) == len(shown) == 6
+    paths = recording.stimulus_column("stimulus_path")
+    for row, image in zip(shown, ax.images, strict=True):
+        from PIL import Image
+
+        own = Image.open(two_stores / "stimuli" / str(paths[row])).convert("RGB").resize((112, 112))
+        assert np.abs(np.asarray(own, float) - image.get_array()).mean() < 8
+    texts = [text.get_text() for text in ax.texts]
+    for unit in units:
+        assert any(f"AUC {unit.auc:.2f}" in text for text in texts)
+        for image in unit.most:
+            assert f"{image.response:.3g}" in texts
+
+
+def test_images_that_are_not_as_recorded_are_not_shown(
+    two_stores: Path, tmp_path: Path, draw_stimuli: Callable[..., Path]
+) -> None:
+    from PIL import Image
+
+    changed = draw_stimuli(tmp_path / "changed")
+    for path in changed.glob("blobs/*"):
+        Image.new("RGB", (72, 72)).save(path)
+    ask: dict[str, Any] = {"layer": "layer4.1", "units": 3, "images": 6}
+    whole = plot.best_images(two_stores / "r.zarr", "noise", stimuli=two_stores / "stimuli", **ask)
+    part = plot.best_images(two_stores / "r.zarr", "noise", stimuli=changed, **ask)
+    missing = [text for text in part.texts if text.get_text() == "missing\nor changed"]
+    assert missing
+    assert len(part.images) + len(missing) == len(whole.images)
+    for path in changed.glob("*/*"):
+        Image.new("RGB", (72, 72)).save(path)
+    with pytest.raises(UserError, match="`stimuli` says where they are"):
+        plot.best_images(two_stores / "r.zarr", "noise", stimuli=changed, **ask)
+
+
+# Requests that cannot be met
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda found, *_: plot.by_depth(found, "shares"), "'shares'.*did you mean share"),
+        (lambda found, *_: plot.by_depth(found, contrasts="face"), "did you mean faces"),
+        (lambda found, *_: plot.distributions(found, "layer1"), "no layer 'layer1'.*layer1.0"),
+        (lambda found, *_: plot.distributions(found, measure="cs"), "did you mean csi"),
+        (lambda found, *_: plot.map(found, "face"), "did you mean faces"),
+        (lambda found, *_: plot.map(found, "faces", "head"), "head has none: name another"),
+        (lambda found, *_: plot.map(found, 3), "no contrast 3"),
+        (lambda found, *_: plot.consistency(found, "cca"), "did you mean cka"),
+        (lambda *_: plot.by_depth("made.zarr"), "a result of `analyse`; got str"),
+        (lambda *_: plot.map(None, "faces"), "a result of `analyse`; got NoneType"),
+        (lambda _, compared, *__: plot.regions(compared), "2 regions: name one of FFA, PPA"),
+        (lambda _, compared, *__: plot.regions(compared, "FFB"), "did you mean FFA"),
+        (lambda found, *_: plot.regions(found), "a result of `compare_regions`; got Analysis"),
+        (lambda *a: plot.tuning(a[2], "layer9"), "layer9"),
+        (lambda *a: plot.best_images(a[3], "faces"), "faces"),
+        (lambda *a: plot.best_images(a[3], "blobs", "layer9"), "no layer 'layer9'"),
+        (lambda *a: plot.best_images(a[3], "blobs", units=0), "1 to 20; got 0 and 6"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_refused_in_a_line(
+    found: Analysis,
+    compared: BrainComparison,
+    made_path: Path,
+    two_stores: Path,
+    ask: Callable[..., Any],
+    message: str,
+) -> None:
+    with pytest.raises(UserError, match=message):
+        ask(found, compared, made_path, two_stores / "r.zarr")
+    assert not pyplot.get_fignums()
+
+
+def test_an_analysis_that_was_not_requested_is_named(made_path: Path) -> None:
+    few = fusiform.analyse(made_path, analyses="shares", resamples=5)
+    for ask in (plot.distributions, plot.overlap, plot.confusion, plot.consistency):
+        with pytest.raises(UserError, match=r"was not analysed.* name it in `analyses`"):
+            ask(few)
+    few = fusiform.analyse(made_path, analyses="specificity", resamples=5)
+    with pytest.raises(UserError, match="name one in `layer`"):
+        plot.distributions(few)
+    plot.distributions(few, "head")
+
+
+def test_a_scan_with_one_fold_has_no_held_out_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made, "COUNTS", made.COUNTS[:, :1])
+    made.fill(tmp_path / "one.zarr")
+    one = fusiform.analyse(tmp_path / "one.zarr", resamples=5)
+    for ax in (
+        plot.by_depth(one, "csi"),
+        plot.distributions(one),
+        plot.tuning(tmp_path / "one.zarr", "head"),
+    ):
+        assert "no held-out stimuli: the scan had one fold" in [t.get_text() for t in ax.texts]
+    with pytest.raises(UserError, match="the scan had one"):
+        plot.confusion(one)
