@@ -116,6 +116,7 @@ MEASURES: dict[str, str] = {
     "d_prime": "difference of means over the root of the mean variance of target and baseline",
     "cohens_d": "difference of means over the pooled standard deviation",
     "hedges_g": "Cohen's d corrected for small samples",
+    "auc_normal": "area under the ROC curve if responses were normal",
     "ratio": "response to the target over response to the baseline",
     "log_ratio": "log2 of the ratio of responses",
     "response": "mean response to the target's categories",

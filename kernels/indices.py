@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtrc, gammaln
+from scipy.special import fdtrc, gammaln, ndtr
 
 from .contrast import Floats
 from .moments import Moments, variance
@@ -52,6 +52,16 @@ def hedges_g(a: Moments, b: Moments) -> Floats:
     df = a.count + b.count - 2
     factor = np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2)
     return np.asarray(cohens_d(a, b) * factor)
+
+
+def auc_normal(a: Moments, b: Moments) -> Floats:
+    """Area under the ROC curve of normal responses: ``Phi((m_a - m_b) / sqrt(v_a + v_b))``.
+
+    The chance that a response to ``a`` exceeds one to ``b`` if both are normal, with unequal
+    variances: Green & Swets (1966), Signal Detection Theory and Psychophysics; Simpson & Fitter
+    (1973), Psychol. Bull. 80(6). It is ``Phi(d' / sqrt(2))``.
+    """
+    return np.asarray(ndtr(d_prime(a, b) / np.sqrt(2)))
 
 
 def class_selectivity(mean: Floats) -> Floats:

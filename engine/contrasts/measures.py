@@ -251,6 +251,7 @@ POOLED: dict[str, Callable[[Moments, Moments], Floats]] = {
     "d_prime": indices.d_prime,
     "cohens_d": indices.cohens_d,
     "hedges_g": indices.hedges_g,
+    "auc_normal": indices.auc_normal,
 }
 
 
