@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -183,6 +184,38 @@ def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
         for x in (a, b)
     ]
     return together / (sizes[0] * sizes[1])
+
+
+def unbiased_hsic(k: np.ndarray, other: np.ndarray) -> float:
+    """Unbiased HSIC of kernels ``[stimulus, stimulus]`` as the mean over distinct quadruples.
+
+    Song et al. (2012), by its definition as a U-statistic.
+    """
+    terms = [
+        k[i, j] * (other[i, j] + other[q, r] - 2 * other[i, q])
+        for i, j, q, r in itertools.permutations(range(len(k)), 4)
+    ]
+    return math.fsum(terms) / len(terms)
+
+
+def u_centred(kernel: np.ndarray) -> np.ndarray:
+    """A kernel without its diagonal, less its rows' sums (Szekely & Rizzo 2014, Ann. Statist. 42).
+
+    The inner product of two, divided by n (n - 3), is :func:`unbiased_hsic`.
+    """
+    n = len(kernel)
+    rows = [math.fsum(kernel[i, j] for j in range(n) if j != i) / (n - 2) for i in range(n)]
+    total = math.fsum(rows) / (n - 1)
+    found = np.zeros((n, n))
+    for i, j in itertools.permutations(range(n), 2):
+        found[i, j] = kernel[i, j] - rows[i] - rows[j] + total
+    return found
+
+
+def unbiased_cka(a: np.ndarray, b: np.ndarray) -> float:
+    """CKA of patterns ``[stimulus, unit]`` by unbiased HSIC, with linear kernels."""
+    one, other = (u_centred(x @ x.T) for x in (a, b))
+    return float((one * other).sum() / math.sqrt((one**2).sum() * (other**2).sum()))
 
 
 def top(values: Sequence[float], size: int) -> set[int]:

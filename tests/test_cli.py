@@ -615,7 +615,7 @@ def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Pat
     names = ["shares", "specificity", "spread", "localisation", "strength", "overlap", "confusion"]
     for name in names:
         assert any(line.startswith(f"{name}: ") for line in lines)
-    assert sum(line.startswith("consistency") for line in lines) == 3
+    assert sum(line.startswith("consistency") for line in lines) == 4
     found = json.loads(fusiform("analyse", scanned, *options, "--format", "json").out)
     for name in names:
         own = [row for row in found if row["analysis"] == name]

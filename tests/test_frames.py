@@ -149,7 +149,8 @@ def test_similarities_and_distances_are_in_the_frame_once(analysis: Analysis) ->
     assert found
     frame = analysis.frame()
     frame = frame[frame["analysis"] == "consistency"]
-    for name in ("spearman", "kendall", "cka", "spearman_folds", "kendall_folds", "cka_folds"):
+    similarities = ("spearman", "kendall", "cka", "cka_unbiased")
+    for name in (*similarities, *(f"{one}_folds" for one in similarities)):
         own = frame[frame["quantity"] == name]
         assert len(own) == len(found.layers) * (len(found.layers) + 1) / 2
         for row in own.itertuples():

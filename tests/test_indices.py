@@ -209,13 +209,13 @@ POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, 
     ),
     "positive to the target, negative to the baseline": (
         ([1.0, 3.0], [-1.0, -2.0], [-1.0, -3.0]),
-        {"csi": 1, "csi_clamped": 1, "ratio": math.nan, "log_ratio": math.nan, "category_sparseness": 1,
-         "class_selectivity": 1},
+        {"csi": 1, "csi_clamped": 1, "ratio": math.nan, "log_ratio": math.nan,
+         "category_sparseness": 1, "class_selectivity": 1},
     ),
     "negative to both": (
         ([-1.0, -1.0], [-3.0, -3.0], [-3.0, -3.0]),
-        {"csi": 0.5, "csi_clamped": 0, "ratio": math.nan, "log_ratio": math.nan, "category_sparseness": 0,
-         "class_selectivity": 0.5},
+        {"csi": 0.5, "csi_clamped": 0, "ratio": math.nan, "log_ratio": math.nan,
+         "category_sparseness": 0, "class_selectivity": 0.5},
     ),
     "NaN among its responses": (
         ([1.0, 2.0], [1.0, math.nan], [2.0, 1.0]),

@@ -313,9 +313,7 @@ def test_sparseness_over_stimuli_and_over_categories_differ() -> None:
         assert np.isnan(lifetime_sparseness(constant[:1])).all()
 
 
-@given(
-    st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=30), st.floats(1e-30, 1e30)
-)
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=30), st.floats(1e-30, 1e30))
 def test_lifetime_sparseness_equals_its_definition_at_any_scale(
     responses: list[float], scale: float
 ) -> None:
@@ -383,6 +381,7 @@ def test_every_pair_of_layers_is_compared(recording: fusiform.Recording) -> None
         "spearman": np.corrcoef(reference.ranks(a), reference.ranks(b))[0, 1],
         "kendall": stats.kendalltau(a, b).statistic,
         "cka": reference.linear_cka(x, y),
+        "cka_unbiased": reference.unbiased_cka(x, y),
     }
     for similarity, value in expected.items():
         found = agreement(recording, similarity=similarity)
@@ -390,7 +389,7 @@ def test_every_pair_of_layers_is_compared(recording: fusiform.Recording) -> None
             ("conv", "head"), ("conv", "wide"), ("head", "wide"),
         ]  # fmt: skip
         assert found[0].value == pytest.approx(value, rel=1e-8)
-    with pytest.raises(UserError, match="compared by spearman, kendall, cka; got 'pearson'"):
+    with pytest.raises(UserError, match="spearman, kendall, cka, cka_unbiased; got 'pearson'"):
         agreement(recording, similarity="pearson")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="a distance is correlation or euclidean"):
         geometry(recording, distance="cosine")  # type: ignore[arg-type]

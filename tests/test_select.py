@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -311,6 +313,23 @@ def test_margalit2024_and_floc_equal_their_recipes(store: StoreReader) -> None:
             np.testing.assert_array_equal(pooled.selective[k], t >= 10)
             t, _ = oracle(contrast, groups, "glm", False)
             np.testing.assert_array_equal(model.selective[k], t > 3)
+
+
+def test_alkhamissi2025_equals_its_recipe(store: StoreReader) -> None:
+    contrast = parse_contrast("faces > bodies", CATEGORIES)
+    t = []
+    for layer in LAYERS:
+        target, baseline = sides(contrast, parts(layer)[0])
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the dead unit, whose t is NaN
+            t.append(stats.ttest_ind(target, baseline, equal_var=False).statistic)
+    _, ranks = np.unique(-np.concatenate(t), return_inverse=True)
+    size = int(20 / 100 * len(ranks))
+    criterion = replace(preset("alkhamissi2025"), where="top 20% of model")
+    masks = dict(select(store, criterion, [contrast]))
+    found = np.concatenate([masks[layer].selective[0] for layer in LAYERS])
+    np.testing.assert_array_equal(found, ranks < size)
+    assert found.sum() == size
 
 
 def test_pairs_under_the_linear_model_share_the_variance_of_all_categories(

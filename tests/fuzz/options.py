@@ -78,6 +78,7 @@ TEXTS = (
     *("", " ", "\x01", "\x1b[2J", "\u202e", "\udc80", "x" * 300, "x" * 5000, "\u00e9" * 200, "-"),
     *("--", "*", "[", "[!", "**", "?", ",", ",,,", "=", "a=", "=b", "act=channel", "act=x,y,z"),
     *("(", ")" * 3000, "(" * 3000, "'", '"', "t >", "t > nan", "q <= 1e400", "top 0", "top 1e9%"),
+    *("top 1% of", "top 3 by t of model", "top 1% of model"),
     *("faces >", "faces - faces", "faces / 0", "1e308 * faces", "faces: t > 1", "preferred", "not"),
     *(
         "cpu:9",

@@ -170,10 +170,10 @@ def _family(tokens: Tokens) -> Family | None:
     if not tokens.take("of"):
         return None
     families: tuple[Family, ...] = get_args(Family)
-    for family in families:
-        if tokens.take(family):
-            return family
-    tokens.refuse("a top is of layer, the default, or of model")
+    found = next((family for family in families if tokens.take(family)), None)
+    if found is None:
+        tokens.refuse("a top is of layer, the default, or of model")
+    return found
 
 
 def _ranked(tokens: Tokens, known: Vocabulary) -> str:
