@@ -103,6 +103,7 @@ FORMS: dict[str, Form] = {
     "select": Form(list[str], metavar="CONTRAST,...", also=_JOINED),
     "pairing": Form(metavar="<name|depth>"),
     "against": Form(metavar="<first|previous>"),
+    "categories": Form(list[str], metavar="NAME=COUNTERPART,..."),
     "correlation": Form(metavar="<pearson|spearman>"),
     "roi": Form(metavar="TABLE.csv"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -222,3 +223,27 @@ def top(values: Sequence[float], size: int) -> set[int]:
     """Indices of the ``size`` largest values, the first of ties; NaN is left out."""
     known = [i for i in range(len(values)) if not math.isnan(values[i])]
     return set(sorted(known, key=lambda i: (-values[i], i))[:size])
+
+
+def expected_in_both(living: Sequence[int], first: Sequence[int], other: Sequence[int]) -> float:
+    """Mean number of units in two sets drawn at random at every place, by all its probabilities."""
+    terms = []
+    for total, own, its in zip(living, first, other, strict=True):
+        for both in range(min(own, its) + 1):
+            if its - both <= total - own:
+                ways = math.comb(own, both) * math.comb(total - own, its - both)
+                terms.append(both * ways / math.comb(total, its))
+    return math.fsum(terms)
+
+
+def auc_normal(target: Sequence[float], baseline: Sequence[float]) -> float:
+    """Probability that a normal response to the target exceeds one to the baseline."""
+    (n_a, mean_a, m2_a), (n_b, mean_b, m2_b) = moments(target), moments(baseline)
+    spread = math.sqrt(m2_a / (n_a - 1) + m2_b / (n_b - 1))
+    return NormalDist(0, spread).cdf(mean_a - mean_b)
+
+
+def d_prime(target: Sequence[float], baseline: Sequence[float]) -> float:
+    """d' of one unit."""
+    (n_a, mean_a, m2_a), (n_b, mean_b, m2_b) = moments(target), moments(baseline)
+    return (mean_a - mean_b) / math.sqrt((m2_a / (n_a - 1) + m2_b / (n_b - 1)) / 2)

@@ -63,6 +63,7 @@ def results(made: Path, recording: fusiform.Recording, regions: Path) -> Iterato
     yield fusiform.summary(made, CRITERION)
     yield fusiform.compare([made, made], CRITERION, resamples=20)
     yield fusiform.compare_regions(made, regions, CRITERION, rearrangements=50)
+    yield fusiform.compare_localizers([made, made], CRITERION, resamples=20)
     for question in QUESTIONS:
         layers = "*" if question in ("units", "rdm", "layers") else ["conv", "head"]
         yield answer(recording, question, layers=layers)

@@ -59,6 +59,8 @@ responses recording.zarr layers --similarity cka_unbiased
 responses recording.zarr rdm -o matrices.npz
 compare a.zarr b.zarr --pairing depth --resamples 20
 compare a.zarr b.zarr --resamples 20 -o compared.json
+compare a.zarr a.zarr --localizers --categories words,faces=bodies,bodies=faces --resamples 20
+compare a.zarr a.zarr --localizers --resamples 20 -o localizers.csv
 report a.zarr b.zarr --recording recording.zarr --resamples 20 --figures figures -o report.html
 doctor -o .
 bench --parts kernels --array-units 10000 --batch-sizes 8 --repeats 1

@@ -33,10 +33,12 @@ class Mapped(Protocol):
     """A layer and the units of its feature maps ``[channel]``, such as a census."""
 
     @property
-    def layer(self) -> Layer: ...
+    def layer(self) -> Layer:
+        """The layer."""
 
     @property
-    def channel_units(self) -> Counts: ...
+    def channel_units(self) -> Counts:
+        """The units of every feature map."""
 
 
 def generator(seed: int, census: Mapped, contrast: str = "") -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Units of one network under two localizers, slab by slab: who selects them, and how they do."""
+"""Units of one network under two localizers: counts and measures, slab by slab."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Crossed:
 
     @classmethod
     def empty(cls, layer: Layer, contrasts: int) -> Crossed:
-        """A layer of which no unit was added yet."""
+        """A layer before any of its units is added."""
         maps = Maps(layer).number
 
         def counts(*leading: int) -> Counts:
@@ -198,7 +198,8 @@ def _measure(
             found.across[1 - side][name].add(index, maps[selected], own[selected])
             found.every[side][name].add(index, np.zeros(living.sum(), np.int64), own[living])
         folds = part.chosen.selective_fold[index]
-        for fold in np.flatnonzero(folds.any(axis=1)) if len(part.folds) > 1 else ():
+        chose = np.flatnonzero(folds.any(axis=1)).tolist() if len(part.folds) > 1 else []
+        for fold in chose:
             selected = folds[fold]
             held_out = Measured(held_out_sample(part.folds, fold, selected), contrast, criterion)
             others = np.delete(folds, fold, axis=0)[:, selected]

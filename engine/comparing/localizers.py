@@ -82,8 +82,8 @@ class CrossValidation:
     ``selecting`` and ``measuring`` number the localizers. ``measure`` is ``replicated`` (the share
     that the measuring one selects too), ``csi``, ``d_prime`` or ``auc_normal``; ``value`` its mean
     over ``units``, those with a finite value. ``within`` is the same on the selecting localizer:
-    units that one of its folds selects, measured on its other folds. ``all_units`` is that
-    of all living units on the measuring localizer. Intervals are the middle 95 % over draws of whole
+    units that one of its folds selects, measured on its other folds. ``all_units`` is that of all
+    living units on the measuring localizer. Intervals are the middle 95 % over draws of whole
     feature maps. None where there is nothing to measure.
     """
 
@@ -136,12 +136,12 @@ def compare_localizers(
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
     *,
-    matching: Given | None = None,
+    categories: Given | None = None,
     allow: str | Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> LocalizerComparison:
-    """Compare two localizers on one network: do they select the same units?
+    """Compare the units that two localizers select in one network.
 
     Parameters
     ----------
@@ -150,8 +150,8 @@ def compare_localizers(
     layers : names or globs of layers of the first store
     contrasts : in categories of the first store, see :mod:`..contrasts.language.contrast`; by
         default every matched category against all other matched ones
-    matching : categories of the first store and their counterparts in the second; by default those
-        of the same name
+    categories : those of the first store and their counterparts in the second, which have the same
+        name if only one is given; by default all of the same name
     allow : differences to allow: ``preprocessing``
     resamples : number of draws of feature maps, and of random units
     seed : seed of the draws
@@ -170,8 +170,8 @@ def compare_localizers(
     first, other = opened
     warnings = same_network(first, other, allow) + same_stimuli(first, other)
     paired, alone = same_layers(first, other, layers)
-    categories = match_categories(first, other, matching)
-    pairs = match_contrasts(first, other, categories, contrasts)
+    matched = match_categories(first, other, categories)
+    pairs = match_contrasts(first, other, matched, contrasts)
     sides = [Localizer(store, [pair[k] for pair in pairs], [pair[k] for pair in paired])
              for k, store in enumerate(opened)]  # fmt: skip
     overlap: list[LocalizerOverlap] = []
@@ -179,7 +179,7 @@ def compare_localizers(
     for crossed in cross(sides[0], sides[1], criterion):
         overlap += _overlap(crossed, pairs, resamples, seed)
         measures += _cross_validation(crossed, pairs, resamples, seed)
-    names = [[store.categories[pair[k]] for pair in categories] for k, store in enumerate(opened)]
+    names = [[store.categories[pair[k]] for pair in matched] for k, store in enumerate(opened)]
     return LocalizerComparison(
         stores=(str(first.path), str(other.path)),
         provenance=(first.provenance, other.provenance),
@@ -230,32 +230,37 @@ def _overlap(
         number, total = int(both[index]), int(either[index].sum())
         own, its = crossed.possible[:, index]
         rng = generator(seed, crossed, pair.own.text)
-        levels = [
-            chance_of_both(living, first, other, resamples, rng)
-            for living, first, other in (
-                [np.array([one.sum()]) for one in (crossed.living, own, its)],
-                [crossed.living, own, its],
-            )
-        ]
+        living, first, other = (np.array([one.sum()]) for one in (crossed.living, own, its))
+        chance = chance_of_both(living, first, other, resamples, rng)
+        by_map = chance_of_both(crossed.living, own, its, resamples, rng)
         jaccard = number / total if total else None
         yield LocalizerOverlap(
-            crossed.layer.name,
-            pair.own.text,
-            pair.its.text,
-            crossed.layer.units,
-            int(crossed.living.sum()),
-            *selective[:, index].tolist(),
-            number,
-            jaccard,
-            *of_jaccard[index],
-            None if jaccard is None else 2 * jaccard / (1 + jaccard),
-            *of_dice[index],
-            *(value for level in levels for value in _ends(level if total else None)),
+            layer=crossed.layer.name,
+            contrast=pair.own.text,
+            other_contrast=pair.its.text,
+            units=crossed.layer.units,
+            living=int(crossed.living.sum()),
+            selective=int(selective[0, index]),
+            other_selective=int(selective[1, index]),
+            both=number,
+            jaccard=jaccard,
+            dice=None if jaccard is None else 2 * jaccard / (1 + jaccard),
+            **_interval("jaccard", of_jaccard[index]),
+            **_interval("dice", of_dice[index]),
+            **_level("chance", chance if total else None),
+            **_level("map_chance", by_map if total else None),
         )
 
 
-def _ends(level: Chance | None) -> tuple[float | None, float | None, float | None]:
-    return (None, None, None) if level is None else (level.mean, level.low, level.high)
+def _interval(name: str, ends: tuple[float | None, float | None]) -> dict[str, float | None]:
+    return dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+
+
+def _level(name: str, level: Chance | None) -> dict[str, float | None]:
+    """A level of chance and its interval, as fields."""
+    if level is None:
+        return {name: None, **_interval(name, (None, None))}
+    return {name: level.mean, **_interval(name, (level.low, level.high))}
 
 
 def _cross_validation(
@@ -292,6 +297,5 @@ def _drawn(
     several = resamples if len(crossed.channel_units) > 1 else 0
     draws: Floats = ratios(crossed, means.sums, means.numbers, several, seed)
     return [
-        (or_none(value), *ends)
-        for value, ends in zip(means.means, intervals(draws), strict=True)
+        (or_none(value), *ends) for value, ends in zip(means.means, intervals(draws), strict=True)
     ]

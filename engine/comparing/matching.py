@@ -1,4 +1,4 @@
-"""Two localizers on one network: which categories and contrasts of theirs correspond."""
+"""Correspondence of two localizers on one network: categories, contrasts and layers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ..store.store_reader import StoreReader
 from ..texts import composed
 from ..values import listed
 
-# Given pairs of categories: a mapping, or texts such as "faces=faces,places=houses".
+# Categories and their counterparts: a mapping, or texts such as "faces,places=houses".
 Given = Mapping[str, str] | str | Sequence[str]
-_RULE = "`matching` is CATEGORY=CATEGORY,..., of the first store and of the second"
+_RULE = "`categories` are NAME, or NAME=COUNTERPART in the second store, joined by commas"
 # Attributes of a root that two localizers need not share.
 _OTHERS = ("layers", "categories", "folds", "batch_size", "device_type", "store_dtype", "null",
            "coordinates", "compiled")  # fmt: skip
@@ -34,7 +34,7 @@ _PARTS = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,])+""")
 
 
 class Pair(NamedTuple):
-    """What corresponds in two localizers, as each of them calls it."""
+    """One contrast, in the categories of each of two localizers."""
 
     own: Contrast
     its: Contrast
@@ -43,7 +43,7 @@ class Pair(NamedTuple):
 def match_categories(
     first: StoreReader, other: StoreReader, given: Given | None
 ) -> list[tuple[int, int]]:
-    """Corresponding categories of two stores: those ``given``, or those of the same name.
+    """Corresponding categories of two stores: those ``given``, or all of the same name.
 
     Names are the same if they differ in Unicode form, in case or in spaces around them alone.
 
@@ -68,7 +68,7 @@ def match_categories(
         found = " and ".join(f"{store.path} has {shortened(store.categories)}" for store in stores)
         raise UserError(
             f"localizers are compared on two categories at least that both have; {found}: name "
-            f"those that correspond (`matching` {first.categories[0]}={other.categories[0]},...)"
+            f"those that correspond (`categories` {first.categories[0]}={other.categories[0]},...)"
         )
     return pairs
 
@@ -104,8 +104,8 @@ def match_contrasts(
                 name = first.categories[place]
                 raise UserError(
                     f"contrasts of two localizers are of categories that both have; {name} of "
-                    f"{contrast.text!r} is matched with none of {other.path}: match it (`matching` "
-                    f"{name}=...), or leave it out"
+                    f"{contrast.text!r} is matched with none of {other.path}: match it "
+                    f"(`categories` {name}=...), or leave it out"
                 )
         names = [other.categories[counterparts[place]] for place in places]
         found.append(Pair(contrast, translated(own, names, other.categories)))
@@ -123,7 +123,7 @@ def same_network(first: StoreReader, other: StoreReader, allow: Sequence[str]) -
     both = f"{first.path} and {other.path}"
     shown = [{"preprocessing": store.provenance.get("preprocessing")} for store in stores]
     roots = [{**store.provenance, "units": store.units} for store in stores]
-    if found := difference(*shown):
+    if found := difference(shown[0], shown[1]):
         text = f"{both} differ in their {found}"
         if "preprocessing" not in allow:
             raise UserError(
@@ -133,7 +133,7 @@ def same_network(first: StoreReader, other: StoreReader, allow: Sequence[str]) -
         warnings.append(text)
         for root in roots:  # to images of their own size
             root.pop("answers", None)
-    if found := difference(*roots, but=(*_OTHERS, "preprocessing")):
+    if found := difference(roots[0], roots[1], but=(*_OTHERS, "preprocessing")):
         raise UserError(
             f"two localizers are compared on one network; {both} differ in their {found}: scan one "
             "network with both"
@@ -217,9 +217,9 @@ def _named(given: Given) -> Iterator[tuple[str, str]]:
             raise UserError(f"{_RULE}; got {text!r}")
         for part in _PARTS.findall(text):
             own, equals, its = (side.strip() for side in part.partition("="))
-            if not (own and equals and its):
+            if not own or (equals and not its):
                 raise UserError(f"{_RULE}; got {part.strip()!r}")
-            yield own, its
+            yield own, its or own
 
 
 def _known(stores: tuple[StoreReader, StoreReader], names: tuple[str, str]) -> tuple[int, int]:
@@ -229,7 +229,7 @@ def _known(stores: tuple[StoreReader, StoreReader], names: tuple[str, str]) -> t
         if not isinstance(name, str):
             raise UserError(f"{_RULE}; got {name!r}")
         place = place_of(name, store.categories)
-        if place is None:  # a name with a comma or an equals sign stands in quotes
+        if place is None:  # a name with a comma stands in quotes
             place = place_of(name.strip("\"'"), store.categories)
         if place is None:
             raise UserError(

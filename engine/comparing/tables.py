@@ -89,13 +89,18 @@ def _overlap(row: LocalizerOverlap, label: str) -> list[Any]:
         row.jaccard,
         span(row.jaccard_low, row.jaccard_high),
         row.both,
-        span(row.chance_low, row.chance_high),
-        span(row.map_chance_low, row.map_chance_high),
+        _units(row.chance_low, row.chance_high),
+        _units(row.map_chance_low, row.map_chance_high),
         row.selective,
         row.other_selective,
         row.dice,
         span(row.dice_low, row.dice_high),
     ]
+
+
+def _units(low: float | None, high: float | None) -> str | None:
+    """An interval of numbers of units as text."""
+    return None if low is None or high is None else f"{low:,.0f} to {high:,.0f}"
 
 
 def _crossed(one: CrossValidation, scale: int) -> list[Any]:
