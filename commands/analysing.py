@@ -1,4 +1,4 @@
-"""Commands that analyse, compare and report stores."""
+"""Commands that analyse and report stores."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fusiform.engine.errors import UserError, shortened
+from fusiform.engine.errors import shortened
 from fusiform.engine.texts import in_bytes
 
 from .fields import command
-from .notes import note, note_unless, put, put_heading, tell
+from .notes import note, note_unless, put, put_heading
 from .parsing import names, paths
 from .shared_options import (
     Contrasts,
@@ -35,10 +35,6 @@ from .tables import PRINTED, print_titled, put_out
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis
-    from fusiform.engine.comparing.brains import BrainComparison
-    from fusiform.engine.comparing.differences import Comparison
-
-_WITH_REGIONS = "With regions"
 
 
 @command
@@ -68,8 +64,8 @@ def analyse(
         list[str] | None,
         typer.Option(
             metavar="NAME,...",
-            help="How consistency compares layers: spearman, kendall, cka; all by default. "
-            "Repeatable.",
+            help="How consistency compares layers: spearman, kendall, cka, cka_unbiased; all by "
+            "default. Repeatable.",
         ),
     ] = None,
     agreement: Annotated[
@@ -119,135 +115,6 @@ def analyse(
         _print_analysis(found, every)
         return
     put_out(found.tables(), to)
-
-
-@command
-@tabled
-@within_budget
-def compare(
-    stores: Stores,
-    criterion: CriterionFields,
-    measures: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Measures to compare, joined by commas; repeatable: share, share_of_living, csi, "
-            "d_prime, share_with_any (of feature maps), entropy, gini. By default "
-            "share,csi,d_prime,gini."
-        ),
-    ] = None,
-    pairing: Annotated[
-        Literal["name", "depth"] | None,
-        typer.Option(help="Pair layers by name, the default, or by relative depth."),
-    ] = None,
-    against: Annotated[
-        Literal["first", "previous"] | None,
-        typer.Option(help="The store that each is compared with, by default the first."),
-    ] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Differences that are allowed, and reported: stimuli, preprocessing, units, "
-            "joined by commas; repeatable."
-        ),
-    ] = None,
-    contrasts: Contrasts = None,
-    layers: LayerNames = None,
-    preset: Preset = None,
-    resamples: Annotated[
-        int | None,
-        typer.Option(help="Draws for intervals, by default 1000.", rich_help_panel="Random draws"),
-    ] = None,
-    roi: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TABLE.csv",
-            help="Compare with brain regions instead. Columns: region, category, response; or "
-            "region, first, second, distance; optionally subject.",
-            rich_help_panel=_WITH_REGIONS,
-        ),
-    ] = None,
-    recorded: Annotated[
-        bool,
-        typer.Option(
-            "--recorded",
-            help="The stores are recordings; for distances between stimuli.",
-            rich_help_panel=_WITH_REGIONS,
-        ),
-    ] = False,
-    correlation: Annotated[
-        Literal["pearson", "spearman"] | None,
-        typer.Option(
-            help="By default pearson of responses, spearman of distances.",
-            rich_help_panel=_WITH_REGIONS,
-        ),
-    ] = None,
-    rearrangements: Annotated[
-        int | None,
-        typer.Option(
-            help="Permutations of a region's categories, for p; by default 10000.",
-            rich_help_panel=_WITH_REGIONS,
-        ),
-    ] = None,
-    each_layer: Annotated[
-        bool,
-        typer.Option(
-            "--each-layer", help="All layers, not only the best.", rich_help_panel=_WITH_REGIONS
-        ),
-    ] = False,
-    seed: Seed = 0,
-    every: Every = False,
-    to: To = PRINTED,
-) -> None:
-    """Compare networks layer by layer, or a network with brain regions.
-
-    Every network is compared with the first, or with the one before it (checkpoints, in order).
-    Intervals come from resampled feature maps, each with all its units. Networks that saw different
-    stimuli, or the same resized or cropped differently, are refused unless --allow names it.
-
-    Example: fusiform compare trained.zarr untrained.zarr --measures share,csi
-    """
-    from fusiform import Store, compare, compare_regions, open_recording, open_store
-
-    chosen = criterion_of(criterion, preset)
-    given: dict[str, Any] = {"pairing": pairing, "against": against, "resamples": resamples}
-    of_networks = {**given, "measures": measures, "allow": allow}
-    drawn: dict[str, Any] = {"correlation": correlation, "rearrangements": rearrangements}
-    of_regions = {**drawn, "recorded": recorded or None, "each-layer": each_layer or None}
-    useless, said = (
-        (of_regions, "is for --roi; got it alone: leave it out, or add --roi")
-        if roi is None
-        else (of_networks, "compares networks; got it with --roi: leave one out")
-    )
-    for name, value in useless.items():
-        if value is not None:
-            raise UserError(f"--{name} {said}")
-    wanted: dict[str, Any] = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
-    if roi is not None:
-        sources = [open_recording(path) if recorded else open_store(path) for path in stores]
-        remark(chosen, [one for one in sources if isinstance(one, Store)], contrasts)
-        wanted |= {name: value for name, value in drawn.items() if value is not None}
-        found = [compare_regions(source, roi, chosen, **wanted) for source in sources]
-        if to.is_table:
-            _print_brains(found, each_layer, every)
-        else:
-            put_out((table for one in found for table in one.tables()), to)
-        return
-    opened = [open_store(path) for path in stores]
-    remark(chosen, opened, contrasts)
-    comparison = compare(
-        opened,
-        chosen,
-        measures=names(measures, "share", "csi", "d_prime", "gini"),
-        allow=names(allow),
-        **{name: value for name, value in given.items() if value is not None},
-        **wanted,
-    )
-    if to.is_table:
-        _print_comparison(comparison, every)
-        return
-    put_out(comparison.tables(), to)
-    for warning in comparison.warnings:
-        tell(f"warning: {warning}")
 
 
 @command
@@ -313,43 +180,6 @@ def report(
     )
     if not quiet:
         note(f"wrote {output} ({in_bytes(output.stat().st_size)})")
-
-
-def _print_comparison(found: Comparison, every: bool) -> None:
-    """Networks side by side: a table for every measure."""
-    from fusiform.engine.comparing.tables import differences
-
-    for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
-        put_heading(path, f"{said['model']} ({said['weights']})", f"{number}  ")
-    put(f"selective: {found.criterion}")
-    for warning in found.warnings:
-        tell(f"warning: {warning}")
-    for table in differences(found, every):
-        print_titled(table)
-    of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
-    print()
-    draws = f"over {found.resamples:,} draws of whole feature maps"
-    put(f"95 %: {draws}. *: the interval{of} excludes 0")
-
-
-def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
-    """Networks beside regions of brains."""
-    from fusiform.engine.comparing.tables import correlations
-
-    for number, found in enumerate(results):
-        print(end="\n" if number else "")
-        said = found.provenance
-        put_heading(found.source, f"{said['model']} ({said['weights']})")
-        put(found.chosen)
-        put(f"regions: {found.regions}")
-        print_titled(correlations(found, each_layer, every))
-        if not found.held_out and found.chosen.startswith("selective"):
-            print()
-            put("measured on the stimuli that selected the units: the scan had --folds 1")
-    print()
-    put("p corrected: over layers. units: a mean over the folds that select")
-    if any(found.best_layers for found in results) and not each_layer:
-        put("held-out r: of every subject with the layer that is best for all other subjects")
 
 
 def _print_analysis(analysis: Analysis, every: bool) -> None:

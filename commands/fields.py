@@ -101,6 +101,11 @@ FORMS: dict[str, Form] = {
         also=" They begin with =, +, -, @, a tab or a carriage return. For stores from strangers."
     ),
     "select": Form(list[str], metavar="CONTRAST,...", also=_JOINED),
+    "pairing": Form(metavar="<name|depth>"),
+    "against": Form(metavar="<first|previous>"),
+    "categories": Form(list[str], metavar="NAME=COUNTERPART,..."),
+    "correlation": Form(metavar="<pearson|spearman>"),
+    "roi": Form(metavar="TABLE.csv"),
 }
 _SAME = Form()
 _METAVARS: dict[Any, str | None] = {

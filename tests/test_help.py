@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
+from fusiform.commands.comparing import LocalizerOptions, NetworkOptions, RegionOptions
 from fusiform.commands.fields import FORMS, VALUES, documented
 from fusiform.commands.notes import flagged
 from fusiform.commands.tables import Destination
@@ -26,7 +27,10 @@ from fusiform.engine.spec import Design, Network, Resources, Stimuli
 
 from .fuzz.options import LINES, options
 
-NOUNS = (Network, Preprocessing, Stimuli, Design, Resources, UnitRequest, Criterion, Destination)
+NOUNS = (
+    Network, Preprocessing, Stimuli, Design, Resources, UnitRequest, Criterion, Destination,
+    NetworkOptions, RegionOptions, LocalizerOptions,
+)  # fmt: skip
 ENGINE = sorted((Path(__file__).parents[1] / "engine").rglob("*.py"))
 _FLAG = re.compile(r"(?<![\w-])--[a-z]")
 

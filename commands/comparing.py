@@ -1,0 +1,272 @@
+"""The command that compares networks, networks with brain regions, and localizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fusiform.engine.errors import UserError, shortened
+
+from .fields import Of, command
+from .notes import note, put, put_heading, tell
+from .parsing import names
+from .shared_options import (
+    Contrasts,
+    CriterionFields,
+    Every,
+    LayerNames,
+    Preset,
+    Seed,
+    Stores,
+    To,
+    criterion_of,
+    remark,
+    tabled,
+    within_budget,
+)
+from .tables import PRINTED, print_titled, put_out
+
+if TYPE_CHECKING:
+    from fusiform.engine.comparing.brains import BrainComparison
+    from fusiform.engine.comparing.differences import Comparison
+    from fusiform.engine.comparing.localizers import LocalizerComparison
+    from fusiform.engine.contrasts.language.criterion import Criterion
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Options for networks side by side.
+
+    Parameters
+    ----------
+    measures : Measures to compare, joined by commas; repeatable: share, share_of_living, csi,
+        d_prime, share_with_any (of feature maps), entropy, gini; by default
+        share,csi,d_prime,gini.
+    pairing : Pair layers by name, the default, or by relative depth.
+    against : The store that each is compared with, by default the first.
+    allow : Differences that are allowed, and reported: stimuli, preprocessing, units, joined by
+        commas; repeatable.
+    resamples : Draws for intervals, by default 1000.
+    """
+
+    measures: list[str] | None = None
+    pairing: Literal["name", "depth"] | None = None
+    against: Literal["first", "previous"] | None = None
+    allow: list[str] | None = None
+    resamples: int | None = None
+
+
+@dataclass(frozen=True)
+class RegionOptions:
+    """Options for a network beside brain regions.
+
+    Parameters
+    ----------
+    roi : Compare with brain regions instead; columns: region, category, response; or region,
+        first, second, distance; optionally subject.
+    recorded : The stores are recordings; for distances between stimuli.
+    correlation : By default pearson of responses, spearman of distances.
+    rearrangements : Permutations of a region's categories, for p; by default 10000.
+    each_layer : All layers, not only the best.
+    """
+
+    roi: Path | None = None
+    recorded: bool = False
+    correlation: Literal["pearson", "spearman"] | None = None
+    rearrangements: int | None = None
+    each_layer: bool = False
+
+
+@dataclass(frozen=True)
+class LocalizerOptions:
+    """Options for two localizers on one network.
+
+    Parameters
+    ----------
+    localizers : Compare the stimulus sets of two stores of one network instead: which units both
+        select, and how those of one do on the other. Takes --allow preprocessing and --resamples.
+    categories : Categories to compare, and what the second store calls them if it is not the same,
+        joined by commas; repeatable; by default all of the same name.
+    """
+
+    localizers: bool = False
+    categories: list[str] | None = None
+
+
+@command
+@tabled
+@within_budget
+def compare(
+    stores: Stores,
+    criterion: CriterionFields,
+    networks: Annotated[dict[str, Any], Of(given=NetworkOptions, panel="Networks")],
+    regions: Annotated[dict[str, Any], Of(given=RegionOptions, panel="With regions")],
+    localizers: Annotated[dict[str, Any], Of(given=LocalizerOptions, panel="Two localizers")],
+    contrasts: Contrasts = None,
+    layers: LayerNames = None,
+    preset: Preset = None,
+    seed: Seed = 0,
+    every: Every = False,
+    to: To = PRINTED,
+) -> None:
+    """Compare networks layer by layer, a network with brain regions, or two localizers.
+
+    Every network is compared with the first, or with the one before it (checkpoints, in order).
+    Intervals come from resampled feature maps, each with all its units. Networks that saw different
+    stimuli, or the same resized or cropped differently, are refused unless --allow names it.
+
+    Example: fusiform compare trained.zarr untrained.zarr --measures share,csi
+    """
+    chosen = criterion_of(criterion, preset)
+    asked = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
+    if localizers.pop("localizers", False):
+        _refuse(regions, "is for brain regions; got it with --localizers: leave one out")
+        _localizers(stores, chosen, {**networks, **localizers}, asked, every, to)
+        return
+    _refuse(localizers, "is for --localizers; got it alone: leave it out, or add --localizers")
+    if "roi" in regions:
+        _refuse(networks, "compares networks; got it with --roi: leave one out")
+        _with_regions(stores, chosen, regions, asked, every, to)
+        return
+    _refuse(regions, "is for --roi; got it alone: leave it out, or add --roi")
+    _networks(stores, chosen, networks, asked, every, to)
+
+
+def _refuse(given: Mapping[str, Any], why: str) -> None:
+    """Raise for options of another kind of comparison."""
+    for name in given:
+        raise UserError(f"`{name}` {why}")
+
+
+def _networks(
+    stores: list[str],
+    criterion: Criterion,
+    options: dict[str, Any],
+    asked: dict[str, Any],
+    every: bool,
+    to: To,
+) -> None:
+    from fusiform import compare, open_store
+
+    opened = [open_store(path) for path in stores]
+    remark(criterion, opened, asked["contrasts"])
+    measures = names(options.pop("measures", None), "share", "csi", "d_prime", "gini")
+    allow = names(options.pop("allow", None))
+    found = compare(opened, criterion, measures=measures, allow=allow, **options, **asked)
+    if to.is_table:
+        _print_comparison(found, every)
+        return
+    put_out(found.tables(), to)
+    _warn(found, note)
+
+
+def _with_regions(
+    stores: list[str],
+    criterion: Criterion,
+    options: dict[str, Any],
+    asked: dict[str, Any],
+    every: bool,
+    to: To,
+) -> None:
+    from fusiform import Store, compare_regions, open_recording, open_store
+
+    table, each_layer = options.pop("roi"), options.pop("each_layer", False)
+    opened = open_recording if options.pop("recorded", False) else open_store
+    sources = [opened(path) for path in stores]
+    remark(criterion, [one for one in sources if isinstance(one, Store)], asked["contrasts"])
+    found = [compare_regions(source, table, criterion, **options, **asked) for source in sources]
+    if to.is_table:
+        _print_brains(found, each_layer, every)
+    else:
+        put_out((table for one in found for table in one.tables()), to)
+
+
+def _localizers(
+    stores: list[str],
+    criterion: Criterion,
+    options: dict[str, Any],
+    asked: dict[str, Any],
+    every: bool,
+    to: To,
+) -> None:
+    from fusiform import compare_localizers, open_store
+
+    given = options.keys() & {"measures", "pairing", "against"}
+    others = {name: options.pop(name) for name in sorted(given)}
+    _refuse(others, "compares networks; got it with --localizers: leave one out")
+    opened = [open_store(path) for path in stores]
+    remark(criterion, opened, asked["contrasts"])
+    allow = names(options.pop("allow", None))
+    found = compare_localizers(opened, criterion, allow=allow, **options, **asked)
+    if to.is_table:
+        _print_localizers(found, every)
+        return
+    put_out(found.tables(), to)
+    _warn(found, note)
+
+
+def _warn(found: Comparison | LocalizerComparison, say: Callable[[str], None] = tell) -> None:
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+
+
+def _print_comparison(found: Comparison, every: bool) -> None:
+    """Networks side by side: a table for every measure."""
+    from fusiform.engine.comparing.tables import differences
+
+    for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
+        put_heading(path, f"{said['model']} ({said['weights']})", f"{number}  ")
+    put(f"selective: {found.criterion}")
+    _warn(found)
+    for table in differences(found, every):
+        print_titled(table)
+    of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
+    print()
+    draws = f"over {found.resamples:,} draws of whole feature maps"
+    put(f"95 %: {draws}. *: the interval{of} excludes 0")
+
+
+def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
+    """Networks beside regions of brains."""
+    from fusiform.engine.comparing.tables import correlations
+
+    for number, found in enumerate(results):
+        print(end="\n" if number else "")
+        said = found.provenance
+        put_heading(found.source, f"{said['model']} ({said['weights']})")
+        put(found.chosen)
+        put(f"regions: {found.regions}")
+        print_titled(correlations(found, each_layer, every))
+        if not found.held_out and found.chosen.startswith("selective"):
+            print()
+            put("measured on the stimuli that selected the units: the scan had --folds 1")
+    print()
+    put("p corrected: over layers. units: a mean over the folds that select")
+    if any(found.best_layers for found in results) and not each_layer:
+        put("held-out r: of every subject with the layer that is best for all other subjects")
+
+
+def _print_localizers(found: LocalizerComparison, every: bool) -> None:
+    """Two localizers: their overlap, and a table for every measure of one on the other."""
+    from fusiform.engine.comparing.tables import localizers
+
+    for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
+        stimuli = f"{said['n_stimuli']:,} stimuli of {shortened(said['categories'])}"
+        put_heading(path, f"{said['model']} ({said['weights']}), {stimuli}", f"{number}  ")
+    put(f"matched: {shortened(map(' = '.join, found.matched))}")
+    for number, alone in enumerate(found.unmatched, 1):
+        if alone:
+            put(f"without a counterpart in {3 - number}: {shortened(alone)}")
+    put(f"selective: {found.criterion}")
+    _warn(found)
+    for table in localizers(found, every):
+        print_titled(table)
+    print()
+    put("1 on 2: units that 1 selects on all its stimuli, measured on those of 2. 1 on 1: units of "
+        "one fold, measured on the others. all on 2: all living units")  # fmt: skip
+    put("chance: both, if the units of each lay at random among living units, or in their feature "
+        "maps")  # fmt: skip
+    put(f"95 %: over {found.resamples:,} draws of whole feature maps; of chance, of random units. "
+        "Not corrected for the number of layers and contrasts")  # fmt: skip
