@@ -13,6 +13,7 @@ from fusiform.engine.plotting.in_layer import (
     map,
     overlap,
 )
+from fusiform.engine.plotting.localizers import localizers
 from fusiform.engine.plotting.tuning import tuning
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "confusion",
     "consistency",
     "distributions",
+    "localizers",
     "map",
     "overlap",
     "regions",
