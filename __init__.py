@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fusiform.engine.bench.report import bench as bench
     from fusiform.engine.comparing.brains import compare_regions as compare_regions
     from fusiform.engine.comparing.differences import compare as compare
+    from fusiform.engine.comparing.localizers import compare_localizers as compare_localizers
     from fusiform.engine.contrasts.language.criterion import Criterion as Criterion
     from fusiform.engine.contrasts.lesion_request import LesionRequest as LesionRequest
     from fusiform.engine.contrasts.select import save_contrast as save_contrast
@@ -74,6 +75,7 @@ _HOME = {
     "check": "store.check",
     "check_stimuli": "stimuli.check",
     "compare": "comparing.differences",
+    "compare_localizers": "comparing.localizers",
     "compare_regions": "comparing.brains",
     "doctor": "doctor.diagnose",
     "info": "querying.info",

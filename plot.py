@@ -14,6 +14,7 @@ from fusiform.engine.plotting.in_layer import (
     overlap,
 )
 from fusiform.engine.plotting.lesions import lesions
+from fusiform.engine.plotting.localizers import localizers
 from fusiform.engine.plotting.training import training
 from fusiform.engine.plotting.tuning import tuning
 
@@ -24,6 +25,7 @@ __all__ = [
     "consistency",
     "distributions",
     "lesions",
+    "localizers",
     "map",
     "overlap",
     "regions",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import time
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fusiform.engine.bench.measure import Finished, run_python
+from fusiform.engine.bench.measure import Finished, run, run_python
 from fusiform.engine.machine import processor
 
 if TYPE_CHECKING:
@@ -100,6 +101,20 @@ def head(*names: str) -> list[str]:
 def row(*cells: object) -> str:
     """A line of a table."""
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def asked(command: str) -> Finished:
+    """Run ``fusiform COMMAND`` in a process of its own."""
+    print(f"fusiform {command}", flush=True)
+    return run(*shlex.split(command))
+
+
+def answered(command: str, found: Finished | None = None) -> list[str]:
+    """A command with what it printed, and its last notes, as a block."""
+    found = found or asked(command)
+    _, wrote, end = found.notes.partition("\nwrote ")
+    printed = [*found.output.rstrip().splitlines(), *(wrote + end).strip().splitlines()]
+    return ["", "```", f"$ fusiform {command}", *printed, "```"]
 
 
 def summary_rows(text: str) -> list[dict[str, Any]]:

@@ -64,8 +64,8 @@ def analyse(
         list[str] | None,
         typer.Option(
             metavar="NAME,...",
-            help="How consistency compares layers: spearman, kendall, cka; all by default. "
-            "Repeatable.",
+            help="How consistency compares layers: spearman, kendall, cka, cka_unbiased; all by "
+            "default. Repeatable.",
         ),
     ] = None,
     agreement: Annotated[

@@ -78,12 +78,13 @@ def summarised(
     """Print or write the summaries of stores."""
     from fusiform import summary
     from fusiform.engine.contrasts.language.contrast import parse_contrasts
+    from fusiform.engine.contrasts.language.criterion import test_of
 
     rows = [summary(store, criterion, names(layers, "*"), contrasts or None) for store in stores]
     paths, heading = [str(store.path) for store in stores], "contrast" if contrasts else "category"
     put_results(paths, stores, rows, criterion, heading, every, to)
     asked = parse_contrasts(contrasts, stores[0].categories) if contrasts else ()
-    for one in (one for one in asked if one.weighted and criterion.test != "weighted"):
+    for one in (one for one in asked if test_of(one, criterion) != criterion.test):
         note(f"{one.text} is a weighted sum: by its t of weighted category means")
 
 
@@ -294,7 +295,7 @@ def responses(
         typer.Option(help="Distance between two patterns, by default correlation."),
     ] = None,
     similarity: Annotated[
-        Literal["spearman", "kendall", "cka"] | None,
+        Literal["spearman", "kendall", "cka", "cka_unbiased"] | None,
         typer.Option(help="For layers: how similar two layers are, by default spearman."),
     ] = None,
     every: Every = False,
@@ -304,10 +305,10 @@ def responses(
 
     units: what was recorded. best: the units that tell a contrast best, and the images that drive
     them most and least. auc: area under the ROC curve and rank-sum test of every unit, exact, on
-    all stimuli and on each fold. tuning: mean response and spread by category. rdm: dissimilarity
-    of stimuli in a layer. ceiling: reliability of tuning and of the categories' geometry between
-    folds. layers: similarity of every two layers. --format csv has every unit; for rdm, -o FILE.npz
-    has the matrices of all stimuli.
+    all stimuli and on each fold. tuning: mean response and spread by category, and lifetime
+    sparseness over stimuli. rdm: dissimilarity of stimuli in a layer. ceiling: reliability of
+    tuning and of the categories' geometry between folds. layers: similarity of every two layers.
+    --format csv has every unit; for rdm, -o FILE.npz has the matrices of all stimuli.
 
     Example: fusiform responses r50.responses.zarr best --contrast faces
     """

@@ -1,16 +1,16 @@
-"""The command that compares networks with each other and with brain regions."""
+"""The command that compares networks, networks with brain regions, and localizers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fusiform.engine.errors import UserError
+from fusiform.engine.errors import UserError, shortened
 
 from .fields import Of, command
-from .notes import put, put_heading, tell
+from .notes import note, put, put_heading, tell
 from .parsing import names
 from .shared_options import (
     Contrasts,
@@ -31,6 +31,7 @@ from .tables import PRINTED, print_titled, put_out
 if TYPE_CHECKING:
     from fusiform.engine.comparing.brains import BrainComparison
     from fusiform.engine.comparing.differences import Comparison
+    from fusiform.engine.comparing.localizers import LocalizerComparison
     from fusiform.engine.contrasts.language.criterion import Criterion
 
 
@@ -81,6 +82,22 @@ class RegionOptions:
     each_layer: bool = False
 
 
+@dataclass(frozen=True)
+class LocalizerOptions:
+    """Options for two localizers on one network.
+
+    Parameters
+    ----------
+    localizers : Compare the stimulus sets of two stores of one network instead: which units both
+        select, and how those of one do on the other. Takes --allow preprocessing and --resamples.
+    categories : Categories to compare, and what the second store calls them if it is not the same,
+        joined by commas; repeatable; by default all of the same name.
+    """
+
+    localizers: bool = False
+    categories: list[str] | None = None
+
+
 @command
 @tabled
 @within_budget
@@ -89,6 +106,7 @@ def compare(
     criterion: CriterionFields,
     networks: Annotated[dict[str, Any], Of(given=NetworkOptions, panel="Networks")],
     regions: Annotated[dict[str, Any], Of(given=RegionOptions, panel="With regions")],
+    localizers: Annotated[dict[str, Any], Of(given=LocalizerOptions, panel="Two localizers")],
     contrasts: Contrasts = None,
     layers: LayerNames = None,
     preset: Preset = None,
@@ -96,7 +114,7 @@ def compare(
     every: Every = False,
     to: To = PRINTED,
 ) -> None:
-    """Compare networks layer by layer, or a network with brain regions.
+    """Compare networks layer by layer, a network with brain regions, or two localizers.
 
     Every network is compared with the first, or with the one before it. Checkpoints of a training
     run also tell when each category first exceeds the untrained network, and chance. Intervals come
@@ -107,6 +125,11 @@ def compare(
     """
     chosen = criterion_of(criterion, preset)
     asked = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
+    if localizers.pop("localizers", False):
+        _refuse(regions, "is for brain regions; got it with --localizers: leave one out")
+        _localizers(stores, chosen, {**networks, **localizers}, asked, every, to)
+        return
+    _refuse(localizers, "is for --localizers; got it alone: leave it out, or add --localizers")
     if "roi" in regions:
         _refuse(networks, "compares networks; got it with --roi: leave one out")
         _with_regions(stores, chosen, regions, asked, every, to)
@@ -141,8 +164,7 @@ def _networks(
         _print_comparison(found, every)
         return
     put_out(found.tables(), to)
-    for warning in found.warnings:
-        tell(f"warning: {warning}")
+    _warn(found, note)
 
 
 def _with_regions(
@@ -166,6 +188,35 @@ def _with_regions(
         put_out((table for one in found for table in one.tables()), to)
 
 
+def _localizers(
+    stores: list[str],
+    criterion: Criterion,
+    options: dict[str, Any],
+    asked: dict[str, Any],
+    every: bool,
+    to: To,
+) -> None:
+    from fusiform import compare_localizers, open_store
+
+    given = options.keys() & {"measures", "pairing", "against"}
+    others = {name: options.pop(name) for name in sorted(given)}
+    _refuse(others, "compares networks; got it with --localizers: leave one out")
+    opened = [open_store(path) for path in stores]
+    remark(criterion, opened, asked["contrasts"])
+    allow = names(options.pop("allow", None))
+    found = compare_localizers(opened, criterion, allow=allow, **options, **asked)
+    if to.is_table:
+        _print_localizers(found, every)
+        return
+    put_out(found.tables(), to)
+    _warn(found, note)
+
+
+def _warn(found: Comparison | LocalizerComparison, say: Callable[[str], None] = tell) -> None:
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+
+
 def _print_comparison(found: Comparison, every: bool) -> None:
     """Networks side by side: a table for every measure."""
     from fusiform.engine.comparing.tables import differences, labels, onsets
@@ -174,8 +225,7 @@ def _print_comparison(found: Comparison, every: bool) -> None:
     for name, path, said in zip(names, found.stores, found.provenance, strict=True):
         put_heading(path, f"{said['model']} ({said['weights']})", f"{name:>{len(names[0])}}  ")
     put(f"selective: {found.criterion}")
-    for warning in found.warnings:
-        tell(f"warning: {warning}")
+    _warn(found)
     for table in (*differences(found, every), *onsets(found, every)):
         print_titled(table)
     of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
@@ -208,3 +258,27 @@ def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool)
     put("p corrected: over layers. units: a mean over the folds that select")
     if any(found.best_layers for found in results) and not each_layer:
         put("held-out r: of every subject with the layer that is best for all other subjects")
+
+
+def _print_localizers(found: LocalizerComparison, every: bool) -> None:
+    """Two localizers: their overlap, and a table for every measure of one on the other."""
+    from fusiform.engine.comparing.tables import localizers
+
+    for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
+        stimuli = f"{said['n_stimuli']:,} stimuli of {shortened(said['categories'])}"
+        put_heading(path, f"{said['model']} ({said['weights']}), {stimuli}", f"{number}  ")
+    put(f"matched: {shortened(map(' = '.join, found.matched))}")
+    for number, alone in enumerate(found.unmatched, 1):
+        if alone:
+            put(f"without a counterpart in {3 - number}: {shortened(alone)}")
+    put(f"selective: {found.criterion}")
+    _warn(found)
+    for table in localizers(found, every):
+        print_titled(table)
+    print()
+    put("1 on 2: units that 1 selects on all its stimuli, measured on those of 2. 1 on 1: units of "
+        "one fold, measured on the others. all on 2: all living units")  # fmt: skip
+    put("chance: both, if the units of each lay at random among living units, or in their feature "
+        "maps")  # fmt: skip
+    put(f"95 %: over {found.resamples:,} draws of whole feature maps; of chance, of random units. "
+        "Not corrected for the number of layers and contrasts")  # fmt: skip

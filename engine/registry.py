@@ -116,6 +116,7 @@ MEASURES: dict[str, str] = {
     "d_prime": "difference of means over the root of the mean variance of target and baseline",
     "cohens_d": "difference of means over the pooled standard deviation",
     "hedges_g": "Cohen's d corrected for small samples",
+    "auc_normal": "area under the ROC curve if responses were normal",
     "ratio": "response to the target over response to the baseline",
     "log_ratio": "log2 of the ratio of responses",
     "response": "mean response to the target's categories",
@@ -124,11 +125,13 @@ MEASURES: dict[str, str] = {
     "p_f": "p of F",
     "eta_squared": "share of the variance that lies between all categories",
     "class_selectivity": "as csi, a the largest category mean, b the mean of all others",
-    "sparseness": "lifetime sparseness of the category means",
+    "category_sparseness": "lifetime sparseness over categories, of the category means",
     "margin": "largest category mean above the next",
     "preferred_category": "index of the category with the largest mean",
 }
 
+# Measures that stores were saved with under another name; they are read, and no longer computed.
+FORMER_MEASURES = ("sparseness",)  # category_sparseness
 # Measures saved with a contrast by default, beside its masks.
 SAVED = ("t", "log10_p", "q", "csi", "d_prime")
 # Measures not saved as float32.
@@ -155,7 +158,7 @@ def apart(one: Sequence[float], other: Sequence[float]) -> float:
 
 def is_coordinate_name(name: Any) -> bool:
     """Whether a coordinate of units can have this name, beside all that queries and tables name."""
-    taken = {*VARIABLES, *MEASURES, *_QUERIED}
+    taken = {*VARIABLES, *MEASURES, *FORMER_MEASURES, *_QUERIED}
     return (
         isinstance(name, str)
         and len(name) <= 100

@@ -275,3 +275,26 @@ def weighted(
             spread += share * share / (count[k] - 1)
         t[u] = welch_t(effect, error)
         df[u] = 1 / spread
+
+
+@parallel
+def glm(
+    weight: Floats, count: Counts, mean: Floats, residual: Floats, t: Floats, df: Floats
+) -> None:
+    """Test of a weighted sum of category means with one residual variance over all categories.
+
+    ``t = sum w m / sqrt(s2 sum w**2 / n)`` with ``s2 = residual / (N - K)`` for N stimuli of K
+    categories: ordinary least squares with an indicator per category, as in localizers of fMRI
+    (Friston et al. 1994, Hum. Brain Mapp. 2(4)). ``residual [unit]`` is the sum of all categories'
+    M2. Means are taken as in :func:`weighted`. Fills ``t`` and ``df [unit]``.
+    """
+    members = np.flatnonzero(weight)
+    freedom, scale = count.sum() - len(count), 0.0
+    for k in members:
+        scale += weight[k] * weight[k] / count[k]
+    for u in prange(len(t)):
+        effect = 0.0
+        for k in members:
+            effect += weight[k] * (mean[k, u] - mean[members[0], u])
+        t[u] = welch_t(effect, residual[u] / freedom * scale)
+        df[u] = freedom if residual[u] > 0 else np.nan

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtrc, gammaln
+from scipy.special import fdtrc, gammaln, ndtr
 
 from .contrast import Floats
 from .moments import Moments, variance
@@ -54,6 +54,16 @@ def hedges_g(a: Moments, b: Moments) -> Floats:
     return np.asarray(cohens_d(a, b) * factor)
 
 
+def auc_normal(a: Moments, b: Moments) -> Floats:
+    """Area under the ROC curve of normal responses: ``Phi((m_a - m_b) / sqrt(v_a + v_b))``.
+
+    The chance that a response to ``a`` exceeds one to ``b`` if both are normal, with unequal
+    variances: Green & Swets (1966), Signal Detection Theory and Psychophysics; Simpson & Fitter
+    (1973), Psychol. Bull. 80(6). It is ``Phi(d' / sqrt(2))``.
+    """
+    return np.asarray(ndtr(d_prime(a, b) / np.sqrt(2)))
+
+
 def class_selectivity(mean: Floats) -> Floats:
     """Preferred category against the mean of all others, from ``mean [category, unit]``.
 
@@ -64,24 +74,25 @@ def class_selectivity(mean: Floats) -> Floats:
     return contrast_ratio(mean.max(axis=0), others.sum(axis=0) / (len(mean) - 1))
 
 
-def lifetime_sparseness(mean: Floats) -> Floats:
-    """Lifetime sparseness of ``mean [category, unit]``: 0 for equal responses, 1 for a single one.
+def lifetime_sparseness(response: Floats) -> Floats:
+    """Lifetime sparseness of ``response [stimulus, unit]``: 0 if all are equal, 1 for a single one.
 
-    ``(1 - (sum r / K)**2 / (sum r**2 / K)) / (1 - 1/K)``: Rolls & Tovee (1995), J. Neurophysiol.
+    ``(1 - (sum r / n)**2 / (sum r**2 / n)) / (1 - 1/n)``: Rolls & Tovee (1995), J. Neurophysiol.
     73(2), in the form of Vinje & Gallant (2000), Science 287. Negative responses count as 0, as no
-    firing. A unit without any response gets 0.
+    firing. A unit without any response gets 0; NaN for a single stimulus.
     """
-    rate = mean.clip(0)
+    rate = response.clip(0)
     best = rate.max(axis=0)
-    rate = rate / np.where(best > 0, best, 1)  # squares of tiny responses would underflow
-    square = (rate**2).mean(axis=0)
+    rate /= np.where(best > 0, best, 1)  # squares of tiny responses would underflow
+    mean = rate.mean(axis=0)
+    square = np.square(rate, out=rate).mean(axis=0)
     share = np.divide(
-        rate.mean(axis=0) ** 2,
+        mean**2,
         square,
         out=np.where(np.isnan(square), np.nan, 1.0),
         where=square > 0,
     )
-    return np.asarray(((1 - share) / (1 - 1 / len(mean))).clip(0, 1))  # clips rounding errors
+    return np.asarray(((1 - share) / (1 - 1 / len(rate))).clip(0, 1))  # clips rounding errors
 
 
 def margin(mean: Floats) -> Floats:

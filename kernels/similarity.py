@@ -145,15 +145,44 @@ def linear_cka(gram: Floats, other: Floats) -> float:
     return float(alignments([Symmetric(gram)], [Symmetric(other)])[0, 0])
 
 
-def alignments(first: Sequence[Symmetric], second: Sequence[Symmetric]) -> Floats:
-    """:func:`linear_cka` ``[row, row]`` between all of ``first`` and all of ``second``."""
+def alignments(
+    first: Sequence[Symmetric], second: Sequence[Symmetric], unbiased: bool = False
+) -> Floats:
+    """:func:`linear_cka` ``[row, row]`` between all of ``first`` and all of ``second``.
+
+    ``unbiased`` takes the estimator of HSIC of Song, Smola, Gretton, Bedo & Borgwardt (2012),
+    J. Mach. Learn. Res. 13, in numerator and denominator (Nguyen, Raghu & Kornblith 2021, ICLR). It
+    leaves out the diagonals K_ii, which grow with the number of units. For the n rows of centred K
+    and L, whose rows sum to 0, it is in proportion to ``<K, L> - n / (n - 2) sum K_ii L_ii + sum
+    K_ii sum L_ii / ((n - 1) (n - 2))``. Its values lie between -1 and 1; NaN for fewer than 4 rows.
+    """
     if all(one.whole is not None for one in (*first, *second)):
         inner = _products(first, second)
     else:
         inner = np.array([[one.inner(other) for other in second] for one in first])
-    sizes = [np.sqrt([one.inner(one) for one in side]) for side in (first, second)]
-    size = np.outer(*sizes)
-    return np.asarray(np.minimum(inner / np.where(size > 0, size, np.nan), 1))
+    squares = [np.array([one.inner(one) for one in side]) for side in (first, second)]
+    if unbiased:
+        diagonals = [np.array([one.diagonal for one in side]) for side in (first, second)]
+        inner = inner - _from_diagonals(*diagonals)
+        squares = [_unbiased(*own) for own in zip(squares, diagonals, strict=True)]
+    size = np.sqrt(np.outer(*squares))
+    return np.asarray((inner / np.where(size > 0, size, np.nan)).clip(-1, 1))
+
+
+def _from_diagonals(one: Floats, other: Floats) -> Floats:
+    """The part of inner products that is due to the diagonals ``[matrix, row]``."""
+    n = one.shape[1]
+    if n < 4:
+        return np.full((len(one), len(other)), np.nan)
+    traces = np.outer(one.sum(axis=1), other.sum(axis=1))
+    return np.asarray(n / (n - 2) * (one @ other.T) - traces / ((n - 1) * (n - 2)))
+
+
+def _unbiased(square: Floats, diagonal: Floats) -> Floats:
+    """Squared norms without the part of the diagonals; 0 where nothing but rounding is left."""
+    found = square - _from_diagonals(diagonal, diagonal).diagonal()
+    noise = 8 * diagonal.shape[1] * np.finfo(np.float64).eps * square
+    return np.where(found > noise, found, 0)
 
 
 def _products(first: Sequence[Symmetric], second: Sequence[Symmetric]) -> Floats:

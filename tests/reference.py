@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -54,6 +56,16 @@ def weighted(weights: Sequence[float], groups: Sequence[Sequence[float]]) -> tup
     return effect / math.sqrt(math.fsum(errors)), math.fsum(errors) ** 2 / freedom
 
 
+def glm(weights: Sequence[float], groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """t and degrees of freedom of a weighted sum of group means, one variance, for one unit."""
+    found = [moments(group) for group in groups]
+    freedom = sum(n for n, _, _ in found) - len(found)
+    variance = math.fsum(m2 for _, _, m2 in found) / freedom
+    effect = math.fsum(w * mean for w, (_, mean, _) in zip(weights, found, strict=True))
+    scale = math.fsum(w**2 / n for w, (n, _, _) in zip(weights, found, strict=True))
+    return effect / math.sqrt(variance * scale), freedom
+
+
 def selectivity_index(means: Sequence[float]) -> list[float]:
     """CSI of every category, for one unit."""
     indices = []
@@ -64,9 +76,9 @@ def selectivity_index(means: Sequence[float]) -> list[float]:
     return indices
 
 
-def lifetime_sparseness(means: Sequence[float]) -> float:
+def lifetime_sparseness(responses: Sequence[float]) -> float:
     """Lifetime sparseness of one unit; negative responses count as 0."""
-    rates = [max(mean, 0.0) for mean in means]
+    rates = [max(response, 0.0) for response in responses]
     n = len(rates)
     square = sum(rate**2 for rate in rates) / n
     return (1 - (sum(rates) / n) ** 2 / square) / (1 - 1 / n) if square else 0.0
@@ -199,3 +211,65 @@ def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
         for x in (a, b)
     ]
     return together / (sizes[0] * sizes[1])
+
+
+def unbiased_hsic(k: np.ndarray, other: np.ndarray) -> float:
+    """Unbiased HSIC of kernels ``[stimulus, stimulus]`` as the mean over distinct quadruples.
+
+    Song et al. (2012), by its definition as a U-statistic.
+    """
+    terms = [
+        k[i, j] * (other[i, j] + other[q, r] - 2 * other[i, q])
+        for i, j, q, r in itertools.permutations(range(len(k)), 4)
+    ]
+    return math.fsum(terms) / len(terms)
+
+
+def u_centred(kernel: np.ndarray) -> np.ndarray:
+    """A kernel without its diagonal, less its rows' sums (Szekely & Rizzo 2014, Ann. Statist. 42).
+
+    The inner product of two, divided by n (n - 3), is :func:`unbiased_hsic`.
+    """
+    n = len(kernel)
+    rows = [math.fsum(kernel[i, j] for j in range(n) if j != i) / (n - 2) for i in range(n)]
+    total = math.fsum(rows) / (n - 1)
+    found = np.zeros((n, n))
+    for i, j in itertools.permutations(range(n), 2):
+        found[i, j] = kernel[i, j] - rows[i] - rows[j] + total
+    return found
+
+
+def unbiased_cka(a: np.ndarray, b: np.ndarray) -> float:
+    """CKA of patterns ``[stimulus, unit]`` by unbiased HSIC, with linear kernels."""
+    one, other = (u_centred(x @ x.T) for x in (a, b))
+    return float((one * other).sum() / math.sqrt((one**2).sum() * (other**2).sum()))
+
+
+def top(values: Sequence[float], size: int) -> set[int]:
+    """Indices of the ``size`` largest values, the first of ties; NaN is left out."""
+    known = [i for i in range(len(values)) if not math.isnan(values[i])]
+    return set(sorted(known, key=lambda i: (-values[i], i))[:size])
+
+
+def expected_in_both(living: Sequence[int], first: Sequence[int], other: Sequence[int]) -> float:
+    """Mean number of units in two sets drawn at random at every place, by all its probabilities."""
+    terms = []
+    for total, own, its in zip(living, first, other, strict=True):
+        for both in range(min(own, its) + 1):
+            if its - both <= total - own:
+                ways = math.comb(own, both) * math.comb(total - own, its - both)
+                terms.append(both * ways / math.comb(total, its))
+    return math.fsum(terms)
+
+
+def auc_normal(target: Sequence[float], baseline: Sequence[float]) -> float:
+    """Probability that a normal response to the target exceeds one to the baseline."""
+    (n_a, mean_a, m2_a), (n_b, mean_b, m2_b) = moments(target), moments(baseline)
+    spread = math.sqrt(m2_a / (n_a - 1) + m2_b / (n_b - 1))
+    return NormalDist(0, spread).cdf(mean_a - mean_b)
+
+
+def d_prime(target: Sequence[float], baseline: Sequence[float]) -> float:
+    """d' of one unit."""
+    (n_a, mean_a, m2_a), (n_b, mean_b, m2_b) = moments(target), moments(baseline)
+    return (mean_a - mean_b) / math.sqrt((m2_a / (n_a - 1) + m2_b / (n_b - 1)) / 2)

@@ -205,9 +205,10 @@ def test_specificity_recovers_planted_units(found: list[Census]) -> None:
 def test_identical_layers_are_consistent(found: list[Census]) -> None:
     for distance in ("correlation", "euclidean"):
         rows = consistency(found, distance)
-        for matrix in (rows.spearman, rows.kendall, rows.cka):
+        for matrix in (rows.spearman, rows.kendall, rows.cka, rows.cka_unbiased):
             assert np.array(matrix) == pytest.approx(np.ones((2, 2)))
-        for matrix in (rows.spearman_folds, rows.kendall_folds, rows.cka_folds):
+        for matrix in (rows.spearman_folds, rows.kendall_folds, rows.cka_folds,
+                       rows.cka_unbiased_folds):  # fmt: skip
             assert np.ptp(matrix) < 1e-12
         assert 0.3 < rows.cka_folds[0][0] < 1
         for matrix in (rows.spearman_folds, rows.kendall_folds):
@@ -415,13 +416,15 @@ def test_layer_comparisons_equal_scipy(odd_store: Store, distance: str) -> None:
             assert found.spearman[i][j] == pytest.approx(stats.spearmanr(expected, other).statistic)
             assert found.kendall[i][j] == pytest.approx(stats.kendalltau(expected, other).statistic)
             assert found.cka[i][j] == pytest.approx(reference.linear_cka(means[i], means[j]))
+            unbiased = reference.unbiased_cka(means[i], means[j])
+            assert found.cka_unbiased[i][j] == pytest.approx(unbiased, rel=1e-9)
             a, b = expected.tolist(), other.tolist()
             ranked = reference.pearson(reference.ranks(a), reference.ranks(b))
             assert found.spearman[i][j] == pytest.approx(ranked)
             assert found.kendall[i][j] == pytest.approx(reference.kendall(a, b))
-    folds = (found.spearman_folds, found.kendall_folds, found.cka_folds)
+    folds = (found.spearman_folds, found.kendall_folds, found.cka_folds, found.cka_unbiased_folds)
     if odd_store.folds == 1:
-        assert folds == (None, None, None)
+        assert folds == (None,) * 4
         assert found.rdms[0].reliability is None
     else:
         for matrix in folds:

@@ -534,7 +534,7 @@ def test_summary_criteria_are_nested(fusiform: Command, scanned: Path) -> None:
     assert (rest != selective("--where", "t > 2")).any()
     assert (selective("--correction", "by") <= selective("--correction", "bh")).all()
     floc = selective("--preset", "floc")
-    assert (floc == selective("--test", "weighted", "--where", "t > 3")).all()
+    assert (floc == selective("--test", "glm", "--where", "t > 3")).all()
     assert (selective("--preset", "floc", "--where", "t > 9") <= floc).all()
 
 
@@ -615,7 +615,7 @@ def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Pat
     names = ["shares", "specificity", "spread", "localisation", "strength", "overlap", "confusion"]
     for name in names:
         assert any(line.startswith(f"{name}: ") for line in lines)
-    assert sum(line.startswith("consistency") for line in lines) == 3
+    assert sum(line.startswith("consistency") for line in lines) == 4
     found = json.loads(fusiform("analyse", scanned, *options, "--format", "json").out)
     for name in names:
         own = [row for row in found if row["analysis"] == name]

@@ -307,6 +307,27 @@ def test_invalid_comparison_requests_raise(few: Store, options: dict[str, Any], 
         compare([few, few], **options)
 
 
+def test_networks_of_different_categories_are_compared_on_those_in_common(
+    few: Store, tmp_path: Path
+) -> None:
+    three = ("scenes", "faces", "others")
+    stimuli = made.contents(counts=made.COUNTS[:3])["stimuli"]
+    responses = {name: groups[:3] for name, groups in drawn(0.6, 2).items()}
+    other = filled(tmp_path / "o.zarr", responses, categories=three, counts=made.COUNTS[:3],
+                   stimuli=stimuli)  # fmt: skip
+    found = compare([few, other], allow="stimuli", resamples=20).differences
+    assert [*dict.fromkeys(one.contrast for one in found)] == ["faces", "scenes"]
+    shares = {row.contrast: row.share for row in fusiform.summary(other, layers="late")}
+    assert (
+        found_in(compare([few, other], allow="stimuli", resamples=20)).other_value
+        == (shares["faces"])
+    )
+    none = filled(tmp_path / "n.zarr", responses, categories=("x", "y", "z"),
+                  counts=made.COUNTS[:3], stimuli=stimuli)  # fmt: skip
+    with pytest.raises(UserError, match="have none in common: name the contrasts"):
+        compare([few, none], allow="stimuli")
+
+
 def test_comparing_one_network_raises(few: Store) -> None:
     with pytest.raises(UserError, match="at least two stores; got 1"):
         compare([few])

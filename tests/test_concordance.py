@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -141,6 +142,59 @@ def test_alignment_of_matrices_and_factors_is_cka() -> None:
     assert linear_cka(grams[0], grams[2]) == pytest.approx(expected[0][2])
 
 
+def symmetric(patterns: np.ndarray, whole: bool = True) -> Symmetric:
+    centred = patterns - patterns.mean(axis=0)
+    return Symmetric(centred @ centred.T) if whole else Symmetric(factor=centred)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(4, 7), st.integers(1, 9), st.integers(1, 9), st.booleans(), st.integers(0, 999))
+def test_unbiased_cka_equals_its_definition_over_quadruples(
+    stimuli: int, units: int, others: int, whole: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(5, 1, (stimuli, units)), rng.normal(size=(stimuli, others))
+    b[:, : min(units, others)] += a[:, : min(units, others)]
+    k, other = a @ a.T, b @ b.T
+    hsic = reference.unbiased_hsic(k, other)
+    together = (reference.u_centred(k) * reference.u_centred(other)).sum()
+    assert hsic == pytest.approx(together / stimuli / (stimuli - 3), rel=1e-6, abs=1e-6)
+    ((found,),) = alignments([symmetric(a)], [symmetric(b, whole)], unbiased=True)
+    assert found == pytest.approx(reference.unbiased_cka(a, b), rel=1e-6, abs=1e-8)
+    assert found == pytest.approx(
+        hsic / math.sqrt(reference.unbiased_hsic(k, k) * reference.unbiased_hsic(other, other)),
+        rel=1e-5, abs=1e-6,
+    )  # fmt: skip
+
+
+def test_unbiased_cka_of_independent_layers_is_0_in_the_mean_and_the_biased_is_not() -> None:
+    rng = np.random.default_rng(0)
+    layers = [symmetric(rng.normal(size=(20, 200))) for _ in range(60)]
+    biased, unbiased = (alignments(layers[:30], layers[30:], one) for one in (False, True))
+    assert biased.min() > 0.85
+    assert abs(unbiased.mean()) < 4 * unbiased.std() / math.sqrt(unbiased.size)
+    assert unbiased.std() == pytest.approx(math.sqrt(2 / (20 * 17)), rel=0.1)
+    same = alignments(layers[:5], layers[:5], unbiased=True)
+    np.testing.assert_allclose(same.diagonal(), 1, rtol=1e-12)
+    scaled = symmetric(3 * rng.normal(size=(20, 4)) + 7)
+    np.testing.assert_allclose(alignments([scaled], [scaled], unbiased=True), 1)
+
+
+def test_unbiased_cka_is_undefined_for_few_or_alike_stimuli() -> None:
+    rng = np.random.default_rng(1)
+    for stimuli in (1, 2, 3):
+        few = symmetric(rng.normal(size=(stimuli, 6)))
+        assert np.isnan(alignments([few], [few], unbiased=True)).all()
+    alike, even = (
+        symmetric(np.ones((6, 3))),
+        symmetric(0.1 * np.eye(6)),
+    )  # all pairs at one distance
+    other = symmetric(rng.normal(size=(6, 4)))
+    assert np.isnan(alignments([alike, even], [other], unbiased=True)).all()
+    nan = symmetric(np.full((6, 2), np.nan))
+    assert np.isnan(alignments([nan], [other], unbiased=True)).all()
+
+
 # What pairs cost
 
 
@@ -189,7 +243,7 @@ def test_long_comparisons_are_said_first_and_may_do_without_kendall(
     assert (some.spearman, some.cka_folds, some.rdms) == (
         whole.spearman, whole.cka_folds, whole.rdms,
     )  # fmt: skip
-    with pytest.raises(UserError, match="compared by spearman, kendall, cka; got 'pearson'"):
+    with pytest.raises(UserError, match="spearman, kendall, cka, cka_unbiased; got 'pearson'"):
         analyse(store, similarities="pearson")
 
 

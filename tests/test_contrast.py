@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nilearn.glm.contrasts import compute_contrast
+from nilearn.glm.first_level import run_glm
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
 from fusiform.kernels import contrast, pvalues
@@ -244,6 +247,62 @@ def test_a_weighted_contrast_of_two_is_welch() -> None:
     oracle = stats.ttest_ind(groups[0], groups[2], equal_var=False)
     np.testing.assert_allclose(t, oracle.statistic, rtol=1e-11)
     np.testing.assert_allclose(df, oracle.df, rtol=1e-11)
+
+
+def glm(weights: np.ndarray, found: Moments) -> tuple[np.ndarray, np.ndarray]:
+    count, mean, m2 = found
+    t, df = np.empty((2, mean.shape[1]))
+    contrast.glm(weights, count, mean, m2.sum(axis=0), t, df)
+    return t, df
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=2, max_size=6).filter(lambda n: sum(n) > len(n)),
+    seed=st.integers(0, 2**31),
+)
+def test_the_linear_model_equals_plain_loops_nilearn_and_statsmodels(
+    sizes: list[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    weights, members = np.zeros(len(sizes)), rng.permutation(len(sizes))[: rng.integers(2, 7)]
+    weights[members] = rng.normal(size=len(members))
+    weights[members] -= weights[members].mean()
+    groups = draw(seed, sizes, units=5)
+    t, df = glm(weights, moments_of(groups))
+    for unit in range(5):
+        plain = reference.glm(list(weights), [group[:, unit] for group in groups])
+        assert (t[unit], df[unit]) == pytest.approx(plain, rel=1e-9, abs=1e-12)
+    design = np.repeat(np.eye(len(sizes)), sizes, axis=0)
+    responses = np.concatenate(groups)
+    found = compute_contrast(*run_glm(responses, design, noise_model="ols"), weights, stat_type="t")
+    np.testing.assert_allclose(t, found.stat(), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(pvalues.upper_tail(t, df), found.p_value(), rtol=1e-7, atol=1e-30)
+    for unit in range(5):
+        again = OLS(responses[:, unit], design).fit().t_test(weights)
+        assert t[unit] == pytest.approx(again.tvalue.item(), rel=1e-8, abs=1e-10)
+        assert df[unit] == again.df_denom
+
+
+def test_the_linear_model_of_two_categories_is_students_test() -> None:
+    groups = draw(16, [9, 14])
+    t, df = glm(np.array([1.0, -1]), moments_of(groups))
+    oracle = stats.ttest_ind(*groups)
+    np.testing.assert_allclose(t, oracle.statistic, rtol=1e-11)
+    np.testing.assert_array_equal(df, oracle.df)
+
+
+def test_units_without_residual_variance_have_t_of_0_or_infinity() -> None:
+    # Constant over all stimuli; constant within categories, with and without an effect; NaN.
+    mean = np.array([[0.1, 2, 1, np.nan], [0.1, 1, 1, 1], [0.1, 1, 5, 1]])
+    m2 = np.zeros((3, 4))
+    m2[0, 3] = np.nan
+    t, df = glm(np.array([1.0, -1, 0]), (np.array([4, 5, 6]), mean, m2))
+    np.testing.assert_array_equal(t, [0, np.inf, 0, np.nan])
+    assert np.isnan(df).all()
+    assert pvalues.upper_tail(t, df)[:3].tolist() == [1, 0, 1]
+    even, _ = glm(np.array([1, -0.7, -0.3]), (np.array([4, 5, 6]), mean, m2))
+    assert even[0] == 0
 
 
 def test_weights_that_are_not_binary_fractions_leave_constant_units_at_0() -> None:

@@ -112,7 +112,7 @@ def analysed(layers: int, contrasts: int) -> Analysis:
     ]
     matrix = tuple((0.5,) * layers for _ in names)
     compared = Consistency(
-        "correlation", ("a", "b"), tuple(names), (), matrix, None, matrix, None, None, None
+        "correlation", ("a", "b"), tuple(names), (), matrix, None, matrix, *[None] * 5
     )
     return Analysis(
         "s.zarr", {}, "t > 1", tuple(texts), ("a", "b"), 2, tuple(names), 10, 0, tuple(shares),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fusiform import analyse
@@ -32,6 +34,7 @@ from fusiform.engine.querying.store import Store
         (Criterion("rest"), False),
         (MARGALIT2024, False),
         (FLOC, False),
+        (replace(FLOC, pairwise=True), True),
     ],
 )
 def test_criteria_exclude_if_units_exceed_each_baseline_category(

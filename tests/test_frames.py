@@ -63,6 +63,7 @@ def results(made: Path, recording: fusiform.Recording, regions: Path) -> Iterato
     yield fusiform.summary(made, CRITERION)
     yield fusiform.compare([made, made], CRITERION, resamples=20)
     yield fusiform.compare_regions(made, regions, CRITERION, rearrangements=50)
+    yield fusiform.compare_localizers([made, made], CRITERION, resamples=20)
     for question in QUESTIONS:
         layers = "*" if question in ("units", "rdm", "layers") else ["conv", "head"]
         yield answer(recording, question, layers=layers)
@@ -149,7 +150,8 @@ def test_similarities_and_distances_are_in_the_frame_once(analysis: Analysis) ->
     assert found
     frame = analysis.frame()
     frame = frame[frame["analysis"] == "consistency"]
-    for name in ("spearman", "kendall", "cka", "spearman_folds", "kendall_folds", "cka_folds"):
+    similarities = ("spearman", "kendall", "cka", "cka_unbiased")
+    for name in (*similarities, *(f"{one}_folds" for one in similarities)):
         own = frame[frame["quantity"] == name]
         assert len(own) == len(found.layers) * (len(found.layers) + 1) / 2
         for row in own.itertuples():
@@ -276,6 +278,9 @@ def test_answers_of_a_recording_are_frames(recording: fusiform.Recording) -> Non
     frame = answer(recording, "tuning", layers=some).frame()
     for tuned in tuning(recording, some):
         own = frame[frame["layer"] == tuned.layer]
+        read = own[own["quantity"] == "lifetime_sparseness"]
+        assert read["unit"].tolist() == tuned.units.tolist()
+        np.testing.assert_array_equal(read["value"], tuned.lifetime_sparseness)
         for name, fold, wanted in (
             ("mean", None, tuned.mean), ("sd", None, tuned.sd), ("mean", 1, tuned.fold_mean[1]),
         ):  # fmt: skip

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
-from fusiform.commands.comparing import NetworkOptions, RegionOptions
+from fusiform.commands.comparing import LocalizerOptions, NetworkOptions, RegionOptions
 from fusiform.commands.fields import FORMS, VALUES, documented
 from fusiform.commands.notes import flagged
 from fusiform.commands.tables import Destination
@@ -29,7 +29,7 @@ from .fuzz.options import LINES, options
 
 NOUNS = (
     Network, Preprocessing, Stimuli, Design, Resources, UnitRequest, Criterion, Destination,
-    NetworkOptions, RegionOptions,
+    NetworkOptions, RegionOptions, LocalizerOptions,
 )  # fmt: skip
 ENGINE = sorted((Path(__file__).parents[1] / "engine").rglob("*.py"))
 _FLAG = re.compile(r"(?<![\w-])--[a-z]")

@@ -69,9 +69,20 @@ def test_effect_sizes_equal_their_definitions() -> None:
         # The usual approximation of the factor is accurate to about 1e-4 at 26 degrees of freedom.
         hedges = difference / pooled * (1 - 3 / (4 * 26 - 1))
         assert own.measure("hedges_g")[u] == pytest.approx(hedges, rel=2e-4)
+        expected = reference.auc_normal(a.tolist(), b.tolist())
+        assert own.measure("auc_normal")[u] == pytest.approx(expected)
         assert own.measure("csi_pooled")[u] == pytest.approx(
             difference / (abs(a.mean()) + abs(b.mean()))
         )
+
+
+def test_auc_of_normal_responses_is_the_exact_one_of_many() -> None:
+    rng = np.random.default_rng(3)
+    groups = [rng.normal(1, 2, (2000, 1)), rng.normal(0, 0.5, (1000, 1)),
+              rng.normal(0, 0.5, (1000, 1))]  # fmt: skip
+    exact = reference.area_under_curve(groups[0][:, 0], np.concatenate(groups[1:])[:, 0])
+    assert measures_of(groups).measure("auc_normal")[0] == pytest.approx(exact, abs=0.02)
+    assert exact == pytest.approx(0.686, abs=0.02)  # Phi(1 / sqrt(4.25))
 
 
 def test_hedges_factor_removes_the_bias() -> None:
@@ -104,7 +115,7 @@ def test_indices_of_means_equal_plain_loops() -> None:
             assert own.measure("class_selectivity")[u] == pytest.approx(
                 reference.selectivity_index(means)[best]
             )
-            assert own.measure("sparseness")[u] == pytest.approx(
+            assert own.measure("category_sparseness")[u] == pytest.approx(
                 reference.lifetime_sparseness(means), abs=1e-12
             )
             assert own.measure("response")[u] == pytest.approx(means[0])
@@ -169,7 +180,7 @@ def test_every_index_stays_in_its_range(means: list[float]) -> None:
     )
     for name in ("csi", "csi_pooled", "csi_strongest", "csi_clamped"):
         assert -1 <= own.measure(name)[0] <= 1
-    for name in ("class_selectivity", "sparseness", "eta_squared"):
+    for name in ("class_selectivity", "category_sparseness", "eta_squared"):
         assert 0 <= own.measure(name)[0] <= 1
     assert own.measure("margin")[0] >= 0
 
@@ -181,27 +192,29 @@ POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, 
         (CONSTANT, CONSTANT, CONSTANT),
         {"t": 0, "p": 1, "log10_p": 0, "csi": 0, "csi_pooled": 0, "csi_strongest": 0, "d_prime": 0,
          "cohens_d": 0, "hedges_g": 0, "ratio": 1, "log_ratio": 0, "f": 0, "p_f": 1,
-         "eta_squared": 0, "class_selectivity": 0, "sparseness": 0, "margin": 0},
+         "auc_normal": 0.5, "eta_squared": 0, "class_selectivity": 0, "category_sparseness": 0,
+         "margin": 0},
     ),
     "never responds": (
         ([0.0] * 4, [0.0] * 4, [0.0] * 4),
         {"t": 0, "p": 1, "csi": 0, "csi_clamped": 0, "d_prime": 0, "ratio": 1, "log_ratio": 0,
-         "class_selectivity": 0, "sparseness": 0},
+         "class_selectivity": 0, "category_sparseness": 0},
     ),
     "no variance, but a larger mean": (
         ([2.0] * 4, [1.0] * 4, [1.0] * 4),
         {"t": math.inf, "p": 0, "log10_p": -math.inf, "d_prime": math.inf, "cohens_d": math.inf,
-         "hedges_g": math.inf, "csi": 1 / 3, "f": math.inf, "p_f": 0, "eta_squared": 1},
+         "hedges_g": math.inf, "csi": 1 / 3, "f": math.inf, "p_f": 0, "eta_squared": 1,
+         "auc_normal": 1},
     ),
     "no variance, but a smaller mean": (
         ([0.5] * 4, [1.0] * 4, [1.0] * 4),
         {"t": -math.inf, "p": 1, "d_prime": -math.inf, "csi": -1 / 3, "ratio": 0.5,
-         "log_ratio": -1},
+         "log_ratio": -1, "auc_normal": 0},
     ),
     "responds to the target only": (
         ([1.0, 3.0], [0.0, 0.0], [0.0, 0.0]),
         {"csi": 1, "csi_strongest": 1, "csi_clamped": 1, "ratio": math.inf, "log_ratio": math.inf,
-         "class_selectivity": 1, "sparseness": 1},
+         "class_selectivity": 1, "category_sparseness": 1},
     ),
     "responds to the baseline only": (
         ([0.0, 0.0], [1.0, 3.0], [1.0, 2.0]),
@@ -209,20 +222,20 @@ POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, 
     ),
     "positive to the target, negative to the baseline": (
         ([1.0, 3.0], [-1.0, -2.0], [-1.0, -3.0]),
-        {"csi": 1, "csi_clamped": 1, "ratio": math.nan, "log_ratio": math.nan, "sparseness": 1,
-         "class_selectivity": 1},
+        {"csi": 1, "csi_clamped": 1, "ratio": math.nan, "log_ratio": math.nan,
+         "category_sparseness": 1, "class_selectivity": 1},
     ),
     "negative to both": (
         ([-1.0, -1.0], [-3.0, -3.0], [-3.0, -3.0]),
-        {"csi": 0.5, "csi_clamped": 0, "ratio": math.nan, "log_ratio": math.nan, "sparseness": 0,
-         "class_selectivity": 0.5},
+        {"csi": 0.5, "csi_clamped": 0, "ratio": math.nan, "log_ratio": math.nan,
+         "category_sparseness": 0, "class_selectivity": 0.5},
     ),
     "NaN among its responses": (
         ([1.0, 2.0], [1.0, math.nan], [2.0, 1.0]),
         dict.fromkeys(
             ("t", "p", "log10_p", "csi", "csi_pooled", "csi_strongest", "csi_clamped", "d_prime",
-             "cohens_d", "hedges_g", "ratio", "log_ratio", "f", "p_f", "eta_squared",
-             "class_selectivity", "sparseness", "margin"), math.nan,
+             "cohens_d", "hedges_g", "auc_normal", "ratio", "log_ratio", "f", "p_f", "eta_squared",
+             "class_selectivity", "category_sparseness", "margin"), math.nan,
         ),
     ),
     "infinity among its responses": (

@@ -20,7 +20,7 @@ from fusiform.engine.contrasts.language.contrast import (
 )
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.language.grammar import quoted
-from fusiform.engine.contrasts.language.presets import MARGALIT2024, remarks
+from fusiform.engine.contrasts.language.presets import ALKHAMISSI2025, MARGALIT2024, remarks
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
 
@@ -382,6 +382,8 @@ def test_presets_note_what_authors_did_besides_their_criterion() -> None:
     assert remarks(preset, ("faces", "scenes", "words")) == []
     assert remarks(Criterion(), scrambled) == []
     assert preset.where == "t >= 10"
+    (said,) = remarks(ALKHAMISSI2025, ("sentences", "nonwords"))
+    assert "compared absolute activations; these have signs" in said
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from fusiform import Criterion, UserError, plot
 from fusiform.engine.analyses.analyse import Analysis
 from fusiform.engine.comparing.brains import BrainComparison
 from fusiform.engine.comparing.differences import Comparison
+from fusiform.engine.comparing.localizers import LocalizerComparison
 from fusiform.engine.layer import Layer
 from fusiform.engine.lesions.result import Effect, LesionEffects
 from fusiform.engine.responses.driving import strongest
@@ -85,11 +87,28 @@ def lesioned() -> LesionEffects:
 
 
 @pytest.fixture(scope="module")
+def localized(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalizerComparison:
+    """The synthetic store, and another of the same units with other stimuli."""
+    other = tmp_path_factory.mktemp("localized") / "other.zarr"
+
+    def shifted(layer: Layer) -> list[list[np.ndarray]]:
+        return [[values + np.linspace(0, 0.1, len(values))[:, np.newaxis] for values in folds]
+                for folds in made.samples(layer)]  # fmt: skip
+
+    made.fill(other, drawn=shifted)
+    both = [shutil.copytree(made_path, other.parent / "own.zarr"), other]
+    for path in both:
+        made.annotate(path, weights_sha256="a" * 64)
+    return fusiform.compare_localizers(both, Criterion("rest", "t > 3"), resamples=20)
+
+
+@pytest.fixture(scope="module")
 def asks(
     found: Analysis,
     compared: BrainComparison,
     trained: Comparison,
     lesioned: LesionEffects,
+    localized: LocalizerComparison,
     made_path: Path,
     two_stores: Path,
 ) -> dict[str, Callable[..., Any]]:
@@ -101,6 +120,7 @@ def asks(
         "consistency": lambda **ax: plot.consistency(found, **ax),
         "distributions": lambda **ax: plot.distributions(found, **ax),
         "lesions": lambda **ax: plot.lesions(lesioned, **ax),
+        "localizers": lambda **ax: plot.localizers(localized, **ax),
         "map": lambda **ax: plot.map(found, "faces", **ax),
         "overlap": lambda **ax: plot.overlap(found, **ax),
         "regions": lambda **ax: plot.regions(compared, "FFA", **ax),
@@ -434,6 +454,40 @@ def test_lesions_have_the_changes_of_every_category(lesioned: LesionEffects) -> 
         assert found[x] == row.change
         assert any(bar.tolist() == [[x, row.low], [x, row.high]] for bar in bars)
     assert "probability" in ax.get_ylabel()
+
+
+# Localizers
+
+
+@pytest.mark.parametrize("chance", ["maps", "units"])
+def test_localizers_have_the_overlap_and_chance(
+    localized: LocalizerComparison, chance: str
+) -> None:
+    ax = plot.localizers(localized, chance=chance)
+    layers = [label.get_text() for label in ax.get_xticklabels()]
+    for name in made.CATEGORIES:
+        rows = [row for row in localized.overlap if localized.labels[row.contrast] == name]
+        expected = {layers.index(row.layer): row.dice for row in rows}
+        assert points(ax, name) == {x: y for x, y in expected.items() if y is not None}
+        assert points(ax, name)
+        assert points(plot.localizers(localized, rows[0].contrast), name) == points(ax, name)
+    one = plot.localizers(localized, "faces", chance)
+    vertices = np.concatenate([band.get_paths()[0].vertices for band in one.collections
+                               if band.get_paths()]).tolist()  # fmt: skip
+    row = next(row for row in localized.overlap if row.dice and row.layer == "layer1.0"
+               and localized.labels[row.contrast] == "faces")  # fmt: skip
+    both = row.chance_high if chance == "units" else row.map_chance_high
+    for y in (row.dice_low, row.dice_high, 2 * both / (row.selective + row.other_selective)):
+        assert any(at == 0 and one == pytest.approx(y) for at, one in vertices)
+
+
+def test_unknown_contrasts_of_localizers_are_refused(localized: LocalizerComparison) -> None:
+    with pytest.raises(UserError, match="did you mean faces"):
+        plot.localizers(localized, "face")
+    with pytest.raises(UserError, match="no chance 'map'"):
+        plot.localizers(localized, chance="map")
+    with pytest.raises(UserError, match="a result of `compare_localizers`; got tuple"):
+        plot.localizers(())
 
 
 # Best images

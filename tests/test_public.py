@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pandas.testing import assert_frame_equal
 
 import fusiform
 from fusiform import UserError
@@ -66,6 +67,13 @@ def test_one_text_equals_a_list_of_it_when_reading(folder: Path, tmp_path: Path)
                              measures=["share"], allow=["stimuli"], **few),
         ),
         (
+            fusiform.compare_localizers([path, path], layers="avgpool", contrasts="blobs",
+                                        categories="blobs,noise", allow="preprocessing", **few),
+            fusiform.compare_localizers([store, folder / "a.zarr"], layers=["avgpool"],
+                                        contrasts=["blobs"], categories=["blobs", "noise"],
+                                        allow=["preprocessing"], **few),
+        ),
+        (
             fusiform.compare_regions(path, folder / "regions.csv", layers="avgpool",
                                      contrasts="blobs"),
             fusiform.compare_regions(store, folder / "regions.csv", layers=["avgpool"],
@@ -73,7 +81,8 @@ def test_one_text_equals_a_list_of_it_when_reading(folder: Path, tmp_path: Path)
         ),
     ]  # fmt: skip
     for one, several in same:
-        assert repr(one) == repr(several)
+        assert len(one.frame())
+        assert_frame_equal(one.frame(), several.frame())
     asked = store.query("blobs: t > -1e9", "avgpool")
     assert list(asked.units("t").columns) == list(asked.units(["t"]).columns)
     assert list(asked.counts("layer").rows()) == list(asked.counts(["layer"]).rows())
@@ -182,6 +191,7 @@ def test_wrong_types_of_criterion_layer_and_contrast_raise(folder: Path, tmp_pat
         lambda **asked: fusiform.summary(store, **asked),
         lambda **asked: fusiform.analyse(store, resamples=5, **asked),
         lambda **asked: fusiform.compare([store, folder / "b.zarr"], allow="stimuli", **asked),
+        lambda **asked: fusiform.compare_localizers([store, store], **asked),
         lambda **asked: fusiform.compare_regions(store, regions, **asked),
         lambda **asked: fusiform.report(store, page, resamples=5, **asked),
     ]

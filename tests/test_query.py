@@ -134,7 +134,7 @@ def _places(layer: Any, unit: int) -> tuple[int | None, ...]:
     )
 
 
-@pytest.mark.parametrize("by", ["t", "csi", "q_each", "d_prime", "sparseness"])
+@pytest.mark.parametrize("by", ["t", "csi", "q_each", "d_prime", "category_sparseness"])
 @pytest.mark.parametrize("size", [1, 7, 40, 1000])
 def test_the_top_equals_all_units_sorted(store: Store, by: str, size: int) -> None:
     query = store.query("t > -2")

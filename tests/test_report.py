@@ -281,6 +281,7 @@ def test_stores_get_distinct_names() -> None:
         (Criterion("rest", "t > 10"), "pooled", ["Welch"]),
         (Criterion("student", "q <= 0.05", 2, "by"), "two-sided", ["Yekutieli", "Student"]),
         (Criterion("weighted", "t > 3"), "weighted sum of category means", ["Satterthwaite"]),
+        (Criterion("glm", "t > 3"), "one residual variance", ["Friston"]),
     ],
 )  # fmt: skip
 def test_the_method_defines_the_criterion_and_cites_what_it_names(

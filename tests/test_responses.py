@@ -42,6 +42,7 @@ from fusiform.engine.store import chunking
 from fusiform.engine.store.recording_reader import recorded_attribute
 from fusiform.engine.store.writing.creating import RecordingBlueprint
 from fusiform.kernels import projection
+from fusiform.kernels.indices import lifetime_sparseness
 from fusiform.kernels.ranks import average_ranks, rank_sum
 
 from . import reference
@@ -294,6 +295,31 @@ def test_tuning_curves_are_means_and_deviations(recording: fusiform.Recording) -
                 for fold in range(2):
                     mean = reference.moments(x[rows_of([k], fold), unit])[1]
                     assert one.fold_mean[fold, k, unit] == pytest.approx(mean, rel=1e-12)
+        shown = x[rows_of([0, 1, 2, 3])]
+        expected = [reference.lifetime_sparseness(column) for column in shown.T.tolist()]
+        assert one.lifetime_sparseness == pytest.approx(expected, abs=1e-12)
+
+
+def test_sparseness_over_stimuli_and_over_categories_differ() -> None:
+    # One face of ten drives the first unit, all ten the second: their category means are alike.
+    responses = np.zeros((40, 2))
+    responses[0, 0], responses[:10, 1] = 10, 1
+    means = responses.reshape(4, 10, 2).mean(axis=1)
+    assert lifetime_sparseness(means).tolist() == [1, 1]
+    assert lifetime_sparseness(responses) == pytest.approx([1, 30 / 39])
+    constant = np.array([[2.0, 0, -1, 3], [2, 0, -2, -3]])
+    assert lifetime_sparseness(constant).tolist() == [0, 0, 0, 1]
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(lifetime_sparseness(constant[:1])).all()
+
+
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=30), st.floats(1e-30, 1e30))
+def test_lifetime_sparseness_equals_its_definition_at_any_scale(
+    responses: list[float], scale: float
+) -> None:
+    expected = reference.lifetime_sparseness(responses)
+    column = np.array(responses)[:, np.newaxis]
+    assert lifetime_sparseness(column * scale)[0] == pytest.approx(expected, abs=1e-9)
 
 
 # Geometry
@@ -355,6 +381,7 @@ def test_every_pair_of_layers_is_compared(recording: fusiform.Recording) -> None
         "spearman": np.corrcoef(reference.ranks(a), reference.ranks(b))[0, 1],
         "kendall": stats.kendalltau(a, b).statistic,
         "cka": reference.linear_cka(x, y),
+        "cka_unbiased": reference.unbiased_cka(x, y),
     }
     for similarity, value in expected.items():
         found = agreement(recording, similarity=similarity)
@@ -362,7 +389,7 @@ def test_every_pair_of_layers_is_compared(recording: fusiform.Recording) -> None
             ("conv", "head"), ("conv", "wide"), ("head", "wide"),
         ]  # fmt: skip
         assert found[0].value == pytest.approx(value, rel=1e-8)
-    with pytest.raises(UserError, match="compared by spearman, kendall, cka; got 'pearson'"):
+    with pytest.raises(UserError, match="spearman, kendall, cka, cka_unbiased; got 'pearson'"):
         agreement(recording, similarity="pearson")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="a distance is correlation or euclidean"):
         geometry(recording, distance="cosine")  # type: ignore[arg-type]

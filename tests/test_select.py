@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,14 @@ import pytest
 import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nilearn.glm.contrasts import compute_contrast
+from nilearn.glm.first_level import run_glm
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import fusiform
-from fusiform.engine import waiting
+from fusiform.engine import registry, waiting
+from fusiform.engine.contrasts import measures
 from fusiform.engine.contrasts.evaluate import Evaluation
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
@@ -77,6 +82,14 @@ def oracle_of_living(
     contrast: Contrast, groups: Sequence[np.ndarray], test: str, alternative: str
 ) -> tuple[np.ndarray, np.ndarray]:
     target, baseline = sides(contrast, groups)
+    if test == "glm":
+        design = np.repeat(np.eye(len(groups)), [len(group) for group in groups], axis=0)
+        weights = np.zeros(len(groups))
+        weights[[*contrast.target, *contrast.baseline]] = contrast.weights
+        fitted = run_glm(np.concatenate(groups), design, noise_model="ols")
+        t = compute_contrast(*fitted, weights, stat_type="t").stat()
+        df = len(design) - len(groups)
+        return t, stats.t.sf(t, df) if alternative == "greater" else 2 * stats.t.sf(abs(t), df)
     if contrast.weighted:
         weights = [0.0] * len(groups)
         for k, weight in zip((*contrast.target, *contrast.baseline), contrast.weights, strict=True):
@@ -106,9 +119,9 @@ METHODS = {"bh": "fdr_bh", "by": "fdr_by", "bonferroni": "bonferroni"}
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("sided", [1, 2])
-@pytest.mark.parametrize("test", ["rest", "each", "student"])
+@pytest.mark.parametrize("test", ["rest", "each", "glm", "student"])
 @pytest.mark.parametrize("text", ["faces", FACES_AGAINST_TWO, TWO_AGAINST_TWO, A_SUM])
-def test_selected_t_p_and_q_equal_scipy_and_statsmodels(
+def test_selected_t_p_and_q_equal_scipy_nilearn_and_statsmodels(
     store: StoreReader, text: str, test: str, sided: int
 ) -> None:
     contrast, layer = parse_contrast(text, CATEGORIES), LAYERS[0]
@@ -126,7 +139,7 @@ def test_selected_t_p_and_q_equal_scipy_and_statsmodels(
         check("q > 0.6", [rates > 0.6 for rates in q], correction)
 
 
-@pytest.mark.parametrize("test", ["rest", "each", "weighted", "student"])
+@pytest.mark.parametrize("test", ["rest", "each", "weighted", "glm", "student"])
 def test_all_categories_at_once_equal_each_alone(store: StoreReader, test: str) -> None:
     layer = LAYERS[0]
     for sides, rule in itertools.product((1, 2), ("q <= 0.1 and t > -1", "t > 1")):
@@ -192,6 +205,20 @@ def test_the_whole_model_can_be_the_family(store: StoreReader) -> None:
         # The family is that of the store, whatever layers are requested.
         ((_, alone),) = select(store, criterion, [contrast], LAYERS[1:2])
         np.testing.assert_array_equal(alone.selective, found[LAYERS[1]].selective)
+
+
+def test_the_top_of_the_model_is_that_of_all_layers(store: StoreReader) -> None:
+    units = sum(layer.units for layer in LAYERS)
+    t = [oracle(parse_contrast("faces", CATEGORIES), parts(one)[0], "rest", False)[0]
+         for one in LAYERS]  # fmt: skip
+    values = np.nan_to_num(np.concatenate(t), nan=0).tolist()  # dead units have t = 0
+    for rule, size in (("top 9 of model", 9), ("top 10% of model", units // 10)):
+        masks = dict(select(store, Criterion("rest", rule)))
+        whole = np.concatenate([masks[layer].selective[0] for layer in LAYERS])
+        assert set(np.flatnonzero(whole)) == reference.top(values, size)
+        # The model is that of the store, whatever layers are requested.
+        ((_, alone),) = select(store, Criterion("rest", rule), layers=LAYERS[1:2])
+        np.testing.assert_array_equal(alone.selective, masks[LAYERS[1]].selective)
 
 
 def test_slabs_of_layers_may_be_left_out(store: StoreReader) -> None:
@@ -279,14 +306,43 @@ def test_prince2024_equals_its_recipe(store: StoreReader) -> None:
 def test_margalit2024_and_floc_equal_their_recipes(store: StoreReader) -> None:
     for layer in LAYERS:
         groups = parts(layer)[0]
-        pooled, weighted = (chosen(store, layer, preset(name)) for name in ("margalit2024", "floc"))
+        pooled, model = (chosen(store, layer, preset(name)) for name in ("margalit2024", "floc"))
         for k, name in enumerate(CATEGORIES):
-            t, _ = oracle(parse_contrast(f"'{name}'", CATEGORIES), groups, "rest", False)
+            contrast = parse_contrast(f"'{name}'", CATEGORIES)
+            t, _ = oracle(contrast, groups, "rest", False)
             np.testing.assert_array_equal(pooled.selective[k], t >= 10)
-            weights = [1.0 if j == k else -1 / 3 for j in range(4)]
-            t = [reference.weighted(weights, [g[:, u] for g in groups])[0]
-                 for u in range(1, layer.units)]  # fmt: skip
-            np.testing.assert_array_equal(weighted.selective[k, 1:], np.array(t) > 3)
+            t, _ = oracle(contrast, groups, "glm", False)
+            np.testing.assert_array_equal(model.selective[k], t > 3)
+
+
+def test_alkhamissi2025_equals_its_recipe(store: StoreReader) -> None:
+    contrast = parse_contrast("faces > bodies", CATEGORIES)
+    t = []
+    for layer in LAYERS:
+        target, baseline = sides(contrast, parts(layer)[0])
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the dead unit, whose t is NaN
+            t.append(stats.ttest_ind(target, baseline, equal_var=False).statistic)
+    _, ranks = np.unique(-np.concatenate(t), return_inverse=True)
+    size = int(20 / 100 * len(ranks))
+    criterion = replace(preset("alkhamissi2025"), where="top 20% of model")
+    masks = dict(select(store, criterion, [contrast]))
+    found = np.concatenate([masks[layer].selective[0] for layer in LAYERS])
+    np.testing.assert_array_equal(found, ranks < size)
+    assert found.sum() == size
+
+
+def test_pairs_under_the_linear_model_share_the_variance_of_all_categories(
+    store: StoreReader,
+) -> None:
+    layer = LAYERS[0]
+    found = chosen(store, layer, Criterion("glm", "t > 1", pairwise=True), ["faces"])
+    others = [k for k in range(len(CATEGORIES)) if CATEGORIES[k] != "faces"]
+    pair = [parse_contrast(f"faces > '{CATEGORIES[k]}'", CATEGORIES) for k in others]
+    for sample, groups in enumerate(parts(layer)):
+        t = np.array([oracle(one, groups, "glm", False)[0] for one in pair])
+        mask = found.selective[0] if sample == 0 else found.selective_fold[0, sample - 1]
+        np.testing.assert_array_equal(mask, (t > 1).all(axis=0))
 
 
 def test_a_weighted_sum_cannot_be_pairwise(store: StoreReader) -> None:
@@ -339,6 +395,30 @@ def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: StoreRea
         np.testing.assert_array_equal(read["faces/t"], read["t"][0])
         np.testing.assert_array_equal(read["faces/csi"], read["csi"][0])
         assert read["faces/preferred_category"].dtype == np.int32
+
+
+def test_a_measure_saved_under_a_former_name_is_read(own_store: StoreReader) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # as saved before it was renamed
+        patch.setitem(registry.MEASURES, "sparseness", "lifetime sparseness of the category means")
+        computed = measures._MEASURES["category_sparseness"]
+        patch.setitem(measures._MEASURES, "sparseness", computed)
+        save_contrast(own_store, "old", Criterion("rest"), "faces", ["t", "sparseness"])
+    store = open_store(own_store.path)
+    save_contrast(store, "new", Criterion("rest"), "faces", ["t", "category_sparseness"])
+    store = open_store(own_store.path)
+    for layer in LAYERS:
+        old, new = (store.read(layer, name) for name in ("old/sparseness",
+                                                         "new/category_sparseness"))  # fmt: skip
+        np.testing.assert_array_equal(old, new)
+    assert store.query("sparseness > 0.2", saved="old").counts()["units"].sum() > 0
+    assert fusiform.check(store.path).problems == ()
+    for wrong in (
+        lambda: Criterion("rest", "sparseness > 0.3"),
+        lambda: save_contrast(store, "no", Criterion(), "faces", ["sparseness"]),
+        lambda: store.query("sparseness > 0.3"),
+    ):
+        with pytest.raises(UserError, match="did you mean category_sparseness"):
+            wrong()
 
 
 def test_saving_under_a_name_again_is_atomic(
@@ -445,7 +525,7 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(
     materialise(draft)
     assert np.isnan(store.read(layer, "q_each")[:, preferring[0]]).all()
     for rule in ("q <= 0.05", "t > 1", "t > 1 or t <= 1", "top 30", "p <= 1 or q > 0"):
-        for test in ("each", "rest", "weighted"):
+        for test in ("each", "rest", "weighted", "glm"):
             found = chosen(store, layer, Criterion(test, rule))
             assert found.nonfinite[preferring[0]]
             assert not found.selective[:, preferring[0]].any()
@@ -459,7 +539,7 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(
 def decided(evaluation: Evaluation, folds: list[Moments]) -> np.ndarray:
     """Selection of units that form a family of their own."""
     slab = evaluation.evaluate(Moments(*map(np.stack, zip(*folds, strict=True))))
-    evaluation.settle([[slab]])
+    evaluation.settle([[slab]], slab.units)
     return evaluation.decide(slab).selection.selective
 
 
@@ -511,6 +591,7 @@ def test_criteria_round_trip_through_json(own_store: StoreReader) -> None:
         (Criterion("rest", "t > 1 and csi > 0.1"), ["faces"]),
         (Criterion("each", "q <= 0.2", family="model"), ["scenes", FACES_AGAINST_TWO]),
         (Criterion("student", "top 10%", sides=2, pairwise=True), None),
+        (Criterion("rest", "top 10% of model"), ["faces", "scenes"]),
     ],
 )
 def test_lazy_masks_equal_selected_masks(

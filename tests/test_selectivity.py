@@ -166,7 +166,7 @@ def test_decisions_and_q_are_those_of_the_separate_steps(categories: int) -> Non
         evaluation = Evaluation(DEFAULT, every_category(names(categories)), SCANNED, True)
         evaluation._in_one_pass = one_pass
         slab = evaluation.evaluate(moments)
-        evaluation.settle([[slab]])
+        evaluation.settle([[slab]], slab.units)
         found.append(evaluation.decide(slab))
     whole, steps = found
     for name, mask in vars(steps.selection).items():

@@ -124,7 +124,7 @@ def noise_store(tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("test", ["rest", "student", "weighted"])
+@pytest.mark.parametrize("test", ["rest", "student", "weighted", "glm"])
 @pytest.mark.parametrize("sides", [1, 2])
 def test_false_positive_rates_are_nominal_by_p_and_by_the_null(
     noise_store: StoreReader, test: str, sides: int
@@ -139,6 +139,19 @@ def test_false_positive_rates_are_nominal_by_p_and_by_the_null(
         assert found.mean() == pytest.approx(0.05, abs=0.04)  # few independent units
     q = Criterion(test, "q <= 0.05", sides)
     assert max(share.mean() for _, share in chance(noise_store, q)) < 0.05
+
+
+def test_the_top_of_the_model_under_shuffles_is_that_of_all_drawn_units(
+    noise_store: StoreReader,
+) -> None:
+    drawn = {layer: len(noise_store.null_of(layer)[0]) for layer in noise_store.layers}
+    shares = dict(chance(noise_store, Criterion("rest", "top 10% of model")))
+    selected = sum(drawn[layer] * share for layer, share in shares.items())
+    np.testing.assert_allclose(selected, sum(drawn.values()) // 10)
+    ((_, alone),) = chance(
+        noise_store, Criterion("rest", "top 10% of model"), layers=[noise_store.layer("head")]
+    )
+    np.testing.assert_array_equal(alone, shares[noise_store.layer("head")])
 
 
 def test_p_of_the_null_equals_a_plain_count(noise_store: StoreReader) -> None:
@@ -208,10 +221,14 @@ def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[
                  for n, m, s in rest]  # fmt: skip
         up, down = min(found), max(found)
         return (max(up, 0) or max(-down, 0)) if sides == 2 else up
-    if test == "weighted":
+    if test in ("weighted", "glm"):
         parts = [(Fraction(1), own), *((Fraction(-1, len(rest)), one) for one in rest)]
         effect = sum(w * m for w, (_, m, _) in parts)
-        size = signed(effect, sum(w * w * s / (n - 1) / n for w, (n, _, s) in parts))
+        error = sum(w * w * s / (n - 1) / n for w, (n, _, s) in parts)
+        if test == "glm":
+            residual = sum(s for _, (_, _, s) in parts) / sum(n - 1 for _, (n, _, _) in parts)
+            error = residual * sum(w * w / n for w, (n, _, _) in parts)
+        size = signed(effect, error)
     else:
         n, m, s = squares([x for values in others for x in values])
         error = own[2] / (own[0] - 1) / own[0] + s / (n - 1) / n
@@ -245,7 +262,7 @@ def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoreReader
     return store, table[rows]
 
 
-@pytest.mark.parametrize("test", ["each", "rest", "student", "weighted"])
+@pytest.mark.parametrize("test", ["each", "rest", "student", "weighted", "glm"])
 @pytest.mark.parametrize("sides", [1, 2])
 def test_ties_with_the_null_count_despite_rounding(
     few_responses: tuple[StoreReader, np.ndarray], test: Any, sides: Any

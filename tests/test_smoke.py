@@ -48,15 +48,20 @@ summary a.zarr b.zarr -o summary.csv
 analyse a.zarr --agreement floc,prince2024 --resamples 20
 analyse a.zarr --resamples 20 -o analysis.parquet
 select a.zarr --contrast words --where csi>0 --save words
+summary a.zarr --preset alkhamissi2025
+select a.zarr --test glm --where t>3
 query a.zarr t>0 --list --format csv -o query.csv
 query a.zarr.zip t>0 --list --format parquet -o query.parquet
 record --from a.zarr --top 5 -o recording.zarr --device cpu -q
 responses recording.zarr auc
 responses recording.zarr tuning -o tuning.csv
+responses recording.zarr layers --similarity cka_unbiased
 responses recording.zarr rdm -o matrices.npz
 compare a.zarr b.zarr --pairing depth --resamples 20
 compare a.zarr b.zarr --at 0,1 --against previous --resamples 20
 compare a.zarr b.zarr --resamples 20 -o compared.json
+compare a.zarr a.zarr --localizers --categories words,faces=bodies,bodies=faces --resamples 20
+compare a.zarr a.zarr --localizers --resamples 20 -o localizers.csv
 report a.zarr b.zarr --recording recording.zarr --resamples 20 --figures figures -o report.html
 doctor -o .
 bench --parts kernels --array-units 10000 --batch-sizes 8 --repeats 1

@@ -89,6 +89,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     f"compare {A} {B} {A} --resamples 2": ("layer", "contrast", "1", "2", "3"),
     f"compare {A} {B} {A} --at 0,5,143000 --resamples 2": ("layer", "contrast", "checkpoint 0"),
     f"compare {A} --roi regions.csv": ("region", "population", "layer", "r"),
+    f"compare {A} {A} --localizers --resamples 2": ("layer", "contrast"),
     "doctor -q": ("what", "found"),
     "bench -q": ("part", "what", "setting"),
 }

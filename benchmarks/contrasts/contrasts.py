@@ -41,7 +41,7 @@ ASKED = [
     ("--all", "--test", "rest", "--correction", "bonferroni", "--family", "model"),
     ("--all", "--test", "rest", "--where", "t > 3 and csi > 1/3"),
     ("--all", "--test", "rest", "--where", "d_prime > 1 or top 1% by csi_strongest"),
-    ("--all", "--test", "rest", "--where", "f > 20 and preferred and sparseness > 0.3"),
+    ("--all", "--test", "rest", "--where", "f > 20 and preferred and category_sparseness > 0.3"),
     ("--all", "--preset", "prince2024"),
     ("--all", "--test", "rest", "--save", "saved"),
 ]

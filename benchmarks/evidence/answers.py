@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import tempfile
 from pathlib import Path
 
-from fusiform.engine.bench.measure import Finished, run
+from fusiform.engine.bench.measure import Finished
 
-from ..shared import RESNET50, head, heading, save, testdata
+from ..shared import RESNET50, answered, asked, head, heading, save, testdata
 
 SOME = "--layers layer4.2,avgpool"
 FLOC = "floc --groups floc"
@@ -72,14 +71,14 @@ def main() -> None:
         Path("floc").symlink_to(data / "stimuli" / "floc")
         Path(RESNET50).symlink_to(data / "weights" / RESNET50)
         for command in WALK:
-            found = _run(command)
-            lines += _shown(command, found)
+            found = asked(command)
+            lines += answered(command, found)
             if not command.startswith(("stimuli", "plan", "scan")):
                 costs.append((command, found))
         lines += ["", "## More answers"]
         for command in OTHERS:
-            lines += _shown(command, _run(command))
-        costs += [(command, _run(command)) for command in TIMED]
+            lines += answered(command)
+        costs += [(command, asked(command)) for command in TIMED]
         sizes = {name: Path(name).stat().st_size / 1e6 for name in ("report.html", "three.html")}
     lines += [
         "",
@@ -98,15 +97,3 @@ def main() -> None:
         "Pages: " + ", ".join(f"{name} {size:.1f} MB" for name, size in sizes.items()) + ".",
     ]
     save(__name__, re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).splitlines())
-
-
-def _shown(command: str, found: Finished) -> list[str]:
-    """A command with what it printed, and its last notes, as a block."""
-    _, wrote, end = found.notes.partition("\nwrote ")
-    printed = [*found.output.rstrip().splitlines(), *(wrote + end).strip().splitlines()]
-    return ["", "```", f"$ fusiform {command}", *printed, "```"]
-
-
-def _run(command: str) -> Finished:
-    print(f"fusiform {command}", flush=True)
-    return run(*shlex.split(command))

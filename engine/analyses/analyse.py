@@ -146,7 +146,8 @@ def analyse(
     seed : seed of all random draws
     neighbours : neighbours on a map, for Moran's I: ``rook`` or ``queen``
     distance : distance between two categories' patterns: ``correlation`` or ``euclidean``
-    similarities : how layers are compared: some of ``spearman``, ``kendall``, ``cka``
+    similarities : how layers are compared: some of ``spearman``, ``kendall``, ``cka``,
+        ``cka_unbiased``
     agreement : other criteria, or names of presets: which units they select too
     note : called with a line about a requested analysis that costs much, before it is computed
 

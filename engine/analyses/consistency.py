@@ -16,7 +16,7 @@ from .patterns import DISTANCES
 from .resampling import Floats, or_none
 
 Distance = Literal["correlation", "euclidean"]
-Similarity = Literal["spearman", "kendall", "cka"]
+Similarity = Literal["spearman", "kendall", "cka", "cka_unbiased"]
 SIMILARITIES: tuple[str, ...] = get_args(Similarity)
 Matrix = tuple[tuple[float | None, ...], ...]
 # Values of all layers' dissimilarity matrices that are given as Python's numbers, at 32 bytes each.
@@ -43,11 +43,12 @@ class Consistency:
     """Dissimilarity matrices of layers, and similarities between layers ``[layer][layer]``.
 
     ``spearman`` and ``kendall`` (tau-b) compare the upper triangles of two layers' matrices, and
-    ``cka`` is the linear CKA of their category means, all on all stimuli. ``*_folds`` compare a
-    layer on one fold with a layer on another fold, averaged over all ordered pairs of folds: their
-    diagonal is the reliability of a layer. They are None for one fold, and all are if they were not
-    requested. A value is None if a layer has no living units or all its distances are equal, as
-    with fewer than three categories.
+    ``cka`` is the linear CKA of their category means, ``cka_unbiased`` that by an unbiased
+    estimator, all on all stimuli. ``*_folds`` compare a layer on one fold with a layer on another
+    fold, averaged over all ordered pairs of folds: their diagonal is the reliability of a layer.
+    They are None for one fold, and all are if they were not requested. A value is None if a layer
+    has no living units or all its distances are equal, as with fewer than three categories (four
+    for ``cka_unbiased``).
     """
 
     distance: str
@@ -57,9 +58,11 @@ class Consistency:
     spearman: Matrix | None
     kendall: Matrix | None
     cka: Matrix | None
+    cka_unbiased: Matrix | None
     spearman_folds: Matrix | None
     kendall_folds: Matrix | None
     cka_folds: Matrix | None
+    cka_unbiased_folds: Matrix | None
 
 
 def consistency(
@@ -73,7 +76,7 @@ def consistency(
     ----------
     censuses : censuses of layers of one store
     distance : ``correlation`` (1 - Pearson's r over units) or ``euclidean``
-    similarities : some of ``spearman``, ``kendall`` and ``cka``
+    similarities : some of ``spearman``, ``kendall``, ``cka`` and ``cka_unbiased``
 
     Raises
     ------
@@ -104,6 +107,7 @@ class LayerGeometries:
                     f"layers are compared by {', '.join(SIMILARITIES)}; got {one!r}: choose some"
                 )
         self._layers, self._distance, self._similarities = layers, distance, similarities
+        self._aligns = any(one.startswith("cka") for one in similarities)
         self._censuses: list[tuple[str, int, Matrix | None]] = []
         self._categories: tuple[str, ...] = ()
         self._samples: list[_Sample] = []
@@ -120,7 +124,7 @@ class LayerGeometries:
             triangle, diagonal = means.triangle(self._distance)
             if keeps and number == 0:
                 rdm = _matrix(_square(triangle, diagonal))
-            sample.add(triangle, means.gram() if "cka" in self._similarities else None)
+            sample.add(triangle, means.gram() if self._aligns else None)
         self._censuses.append((census.layer.name, census.means.units, rdm))
 
     def compared(self) -> Consistency:
@@ -167,8 +171,8 @@ class _Sample:
     def compared(self, similarity: str, other: _Sample | None = None) -> Floats:
         """A similarity ``[layer, layer]`` with another sample, or with itself."""
         second = other or self
-        if similarity == "cka":
-            return alignments(self.grams, second.grams)
+        if similarity.startswith("cka"):
+            return alignments(self.grams, second.grams, unbiased=similarity == "cka_unbiased")
         if similarity == "kendall":
             return kendall(self.ranks, other.ranks if other else None)
         return spearman(self.ranks, second.ranks)

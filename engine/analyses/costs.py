@@ -63,8 +63,8 @@ def _of_consistency(
     number, categories = len(layers), len(store.categories)
     samples = store.folds + 1 if store.folds > 1 else 1
     pairs = categories * (categories - 1) // 2
-    held = number * samples * 4 * pairs + 6 * _VALUE * number**2
-    if "cka" in similarities:
+    held = number * samples * 4 * pairs + 2 * len(SIMILARITIES) * _VALUE * number**2
+    if any(one.startswith("cka") for one in similarities):
         held += samples * sum(8 * categories * min(one.units, categories) for one in layers)
     if number * categories**2 <= MOST_VALUES:
         held += _VALUE * number * categories**2

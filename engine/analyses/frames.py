@@ -13,7 +13,7 @@ from ..errors import UserError, nearest
 from ..results import crossed, long_form, numbered
 from ..table import Labels, Table, of_rows
 from .analyse import ANALYSES, Analysis
-from .consistency import Consistency
+from .consistency import SIMILARITIES, Consistency
 from .localisation import Localisation
 from .specificity import QUANTILES, Specificity
 
@@ -23,7 +23,7 @@ COLUMNS: dict[str, type] = {
 }  # fmt: skip
 _QUANTILES = tuple(f"q{100 * quantile:g}" for quantile in QUANTILES)
 # Similarities of layers, as Consistency names them.
-_SIMILARITIES = ("spearman", "kendall", "cka", "spearman_folds", "kendall_folds", "cka_folds")
+_SIMILARITIES = tuple(f"{name}{end}" for end in ("", "_folds") for name in SIMILARITIES)
 # Beginnings of the names of an interval's ends, where they are not the quantity's name.
 _INTERVALS = {"share": "", "share_of_living": "living_", "mean": ""}
 

@@ -49,6 +49,15 @@ class Maps:
         return np.asarray(places[self.channel] + slab[self.channel].start)
 
 
+def maps_of(layer: Layer, flat: slice) -> NDArray[np.int64]:
+    """The map of each unit in a slice of a flattened layer."""
+    units = np.arange(flat.start, flat.stop)
+    if "channel" not in layer.dims:
+        return units
+    axis = layer.dims.index("channel")
+    return np.asarray(units // math.prod(layer.shape[axis + 1 :]) % layer.shape[axis])
+
+
 def _lengths(slab: Slab) -> tuple[int, ...]:
     return tuple(part.stop - part.start for part in slab)
 

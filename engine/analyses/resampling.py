@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import local
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .census import Census
-from .held_out import HeldOut
+from ..layer import Layer
+from .held_out import Counts, HeldOut
 
 Floats = NDArray[np.float64]
 _TAILS = (0.025, 0.975)
@@ -29,7 +29,19 @@ _VALUES, _KEPT = 2**20, 2**22
 _latest = local()
 
 
-def generator(seed: int, census: Census, contrast: str = "") -> np.random.Generator:
+class Mapped(Protocol):
+    """A layer and the units of its feature maps ``[channel]``, such as a census."""
+
+    @property
+    def layer(self) -> Layer:
+        """The layer."""
+
+    @property
+    def channel_units(self) -> Counts:
+        """The units of every feature map."""
+
+
+def generator(seed: int, census: Mapped, contrast: str = "") -> np.random.Generator:
     """Random numbers of a layer and contrast, independent of the others that are analysed."""
     return _generator(seed, census.layer.name, contrast)
 
@@ -55,14 +67,14 @@ def _some(maps: NDArray[np.generic]) -> NDArray[np.bool_]:
     return np.asarray(maps.any(axis=1) | (len(maps) <= _MANY))
 
 
-def resampled(census: Census, columns: NDArray[np.generic], resamples: int, seed: int) -> Floats:
+def resampled(census: Mapped, columns: NDArray[np.generic], resamples: int, seed: int) -> Floats:
     """:func:`resample` of a census's feature maps, with draws that all its measures share."""
     some = _some(columns)
     number = int(some.sum())
     return _summed(columns[some], resamples, lambda: _draws_of(census, number, resamples, seed))
 
 
-def _draws_of(census: Census, some: int, resamples: int, seed: int) -> Iterable[Floats]:
+def _draws_of(census: Mapped, some: int, resamples: int, seed: int) -> Iterable[Floats]:
     """:func:`_drawn` for ``some`` of a census's feature maps."""
     maps = len(census.channel_units)
     if some < maps or maps * resamples > _KEPT:
@@ -121,7 +133,7 @@ def _summed(
 
 
 def ratios(
-    census: Census,
+    census: Mapped,
     above: NDArray[np.generic],
     below: NDArray[np.generic],
     resamples: int,
@@ -136,7 +148,7 @@ def ratios(
 
 
 def held_out_means(
-    census: Census, measures: Sequence[HeldOut], resamples: int, seed: int
+    census: Mapped, measures: Sequence[HeldOut], resamples: int, seed: int
 ) -> tuple[NDArray[np.int64], list[Floats]]:
     """Resampled means ``[resample, contrast]`` of held-out measures, which share the draws.
 
@@ -244,6 +256,29 @@ def _random_counts(
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         yield rng.multivariate_hypergeometric(living, units, size=size, method=method)
+
+
+def chance_of_both(
+    living: Counts, first: Counts, other: Counts, resamples: int, rng: np.random.Generator
+) -> Chance | None:
+    """Units in both of two random sets: the exact mean, and the middle 95 % of the draws.
+
+    Each set keeps its number of units at every place: ``first`` and ``other [place]`` of the
+    ``living`` ones there, at random and apart from each other. The number in both is hypergeometric
+    at every place, with mean ``first * other / living``. None if no place has more than one living
+    unit.
+    """
+    if not len(living) or living.max() <= 1:
+        return None
+    shared = np.flatnonzero((first > 0) & (other > 0))
+    living, first, other = living[shared], first[shared], other[shared]
+    both = np.zeros(resamples, np.int64)
+    step = max(1, _VALUES // max(len(shared), 1))
+    for start in range(0, resamples if len(shared) else 0, step):
+        part = both[start : start + step]
+        drawn = rng.hypergeometric(first, living - first, other, size=(len(part), len(shared)))
+        part[:] = drawn.sum(axis=1)
+    return Chance(float((first * (other / living)).sum()), *np.quantile(both, _TAILS).tolist())
 
 
 def or_none(value: float) -> float | None:

@@ -153,12 +153,13 @@ def _confusion(title: str, rows: Sequence[Confusion], part: Excerpt, every: bool
 
 
 def _consistency(found: Consistency, every: bool) -> Iterator[Printed]:
-    """Spearman and CKA matrices on all stimuli, and Spearman across folds."""
+    """Spearman and both CKA matrices on all stimuli, and Spearman across folds."""
     by = f"consistency ({found.distance} distance between categories)"
     matrices: dict[str, Matrix | None] = {
         f"{by}: Spearman between layers": found.spearman,
         f"{by}: Spearman between layers, one fold against another": found.spearman_folds,
         "consistency: linear CKA of category means between layers": found.cka,
+        "consistency: unbiased CKA of category means between layers": found.cka_unbiased,
     }
     number = len(found.layers)
     step = 1 if every else step_over(number, MOST_COLUMNS)

@@ -21,7 +21,7 @@ from ..table import Table
 from ..values import listed
 from . import frames
 from .draws import MEASURED, Drawn, Draws, censuses
-from .pairing import MISMATCHES, Pairing, mismatches, pair_layers
+from .pairing import MISMATCHES, Pairing, allowed_mismatches, common_categories, pair_layers
 from .training import Onset, Onsets, in_order
 
 Against = Literal["first", "previous"]
@@ -139,7 +139,8 @@ def compare(
     _require_known(results, measures, pairing, against, allow, resamples)
     results, axis, warnings = in_order(results, at, against == "previous")
     first = results[0]
-    warnings += [text for other in results[1:] for text in _warnings(first, other, allow)]
+    warnings += [text for other in results[1:] for text in allowed_mismatches(first, other, allow)]
+    contrasts = common_categories(results) if contrasts is None else contrasts
     selected = first.layers_named(layers)
     paired = [{layer.name: layer.name for layer in selected}]
     for other in results[1:]:
@@ -243,19 +244,6 @@ def _paired(
             f"{shortened(layer.name for layer in selected)}: pair them by depth"
         )
     return names
-
-
-def _warnings(first: StoreReader, other: StoreReader, allow: Sequence[str]) -> Iterator[str]:
-    """Warnings about allowed mismatches between two stores; any other mismatch raises."""
-    for mismatch in mismatches(first, other):
-        text = f"{first.path} and {other.path} differ in their {mismatch.name}"
-        text = f"{text}: {mismatch.description}"
-        if mismatch.name not in allow:
-            raise UserError(
-                f"networks are compared on the same images; {text}: {mismatch.remedy}, or allow it "
-                f"(`allow` {mismatch.name}), which the result will state"
-            )
-        yield text
 
 
 def _values(network: int, own: Drawn) -> Iterator[Value]:

@@ -14,6 +14,7 @@ from ..table import Table, of_rows
 if TYPE_CHECKING:
     from .brains import BrainComparison
     from .differences import Comparison
+    from .localizers import CrossValidation, LocalizerComparison
 
 _DIFFERENCES: dict[str, type] = {
     "store": str, "at": float, "other_store": str, "criterion": str, "layer": str,
@@ -23,6 +24,10 @@ _DIFFERENCES: dict[str, type] = {
 _CORRELATIONS: dict[str, type] = {
     "store": str, "criterion": str, "regions": str, "region": str, "population": str,
     "layer": str, "quantity": str, "value": float,
+}  # fmt: skip
+_LOCALIZERS: dict[str, type] = {
+    "store": str, "other_store": str, "criterion": str, "layer": str, "contrast": str,
+    "other_contrast": str, "quantity": str, "value": float, "low": float, "high": float,
 }  # fmt: skip
 
 
@@ -100,3 +105,42 @@ def correlations(found: BrainComparison) -> Iterator[Table]:
                                ("regions", found.regions)):  # fmt: skip
                 own = own.labelled(name, text)
             yield own.arranged(_CORRELATIONS)
+
+
+def localizers(found: LocalizerComparison) -> Iterator[Table]:
+    """The overlap of ``store`` and ``other_store``, then measures on the stimuli of ``store``.
+
+    ``other_store`` selected the units that were measured: on all its stimuli or, if it is the same
+    store, on each fold for the others. Without another store, they are all living units. The first
+    table has no rows.
+    """
+    yield Table({}).arranged(_LOCALIZERS)
+    if not found.overlap:
+        return
+    first, other = found.stores
+    overlap = long_form(of_rows(found.overlap)).labelled("other_store", other)
+    rows = [row for one in found.cross_validation for row in _measured(found.stores, one)]
+    names = [name for name in _LOCALIZERS if name != "criterion"]
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    measured = Table(
+        {
+            name: np.array(values, object if _LOCALIZERS[name] is str else np.float64)
+            for name, values in columns.items()
+        }
+    )
+    for table in (overlap.labelled("store", first), measured):
+        yield table.labelled("criterion", found.criterion).arranged(_LOCALIZERS)
+
+
+def _measured(stores: tuple[str, str], one: CrossValidation) -> Iterator[tuple[Any, ...]]:
+    """A measure of the selected units, their number, and the two values to set beside it."""
+    measuring, selecting = stores[one.measuring - 1], stores[one.selecting - 1]
+    texts = one.contrast, one.other_contrast
+    own, its = texts[one.measuring - 1], texts[one.selecting - 1]
+    across = measuring, selecting, one.layer, own, its
+    yield *across, one.measure, one.value, one.low, one.high
+    yield *across, f"{one.measure}_units", one.units, None, None
+    within = selecting, selecting, one.layer, its, its
+    yield *within, one.measure, one.within, one.within_low, one.within_high
+    every = measuring, None, one.layer, own, None
+    yield *every, f"{one.measure}_all_units", one.all_units, None, None

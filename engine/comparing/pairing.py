@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from ..errors import shortened
+from ..errors import UserError, shortened
 from ..layer import Layer, describe_units
 from ..registry import SHOWN
 from ..store.store_reader import StoreReader
@@ -41,6 +41,47 @@ def mismatches(first: StoreReader, other: StoreReader) -> Iterator[Mismatch]:
         description = f"{describe_units(first.units)} and {describe_units(other.units)}"
         description += " of another file" if first.units == other.units else ""
         yield Mismatch("units", description, "scan both with the same `units`")
+
+
+def allowed_mismatches(
+    first: StoreReader, other: StoreReader, allow: Sequence[str]
+) -> Iterator[str]:
+    """Warnings about allowed mismatches between two stores.
+
+    Raises
+    ------
+    UserError : there is a mismatch that is not allowed
+    """
+    for mismatch in mismatches(first, other):
+        text = f"{first.path} and {other.path} differ in their {mismatch.name}"
+        text = f"{text}: {mismatch.description}"
+        if mismatch.name not in allow:
+            raise UserError(
+                f"networks are compared on the same images; {text}: {mismatch.remedy}, or allow it "
+                f"(`allow` {mismatch.name}), which the result will state"
+            )
+        yield text
+
+
+def common_categories(stores: Sequence[StoreReader]) -> list[str] | None:
+    """Categories of the first store that all have; None if all have the same, in one order.
+
+    Raises
+    ------
+    UserError : there are none
+    """
+    names = [list(map(composed, store.categories)) for store in stores]
+    if all(own == names[0] for own in names):
+        return None
+    common = [name for name, form in zip(stores[0].categories, names[0], strict=True)
+              if all(form in own for own in names)]  # fmt: skip
+    if not common:
+        raise UserError(
+            "networks are compared on the same categories; "
+            f"{', '.join(str(store.path) for store in stores)} have none in common: name the "
+            "contrasts"
+        )
+    return common
 
 
 def pair_layers(

@@ -11,7 +11,16 @@ from .brains import BrainComparison
 from .correlations import BestLayer, LayerCorrelation
 from .differences import Comparison, Difference
 from .draws import MEASURED, SHARES
+from .localizers import CrossValidation, LocalizerComparison, LocalizerOverlap
 from .training import position
+
+# Measures of the units that one localizer selects, on the stimuli of the other.
+CROSSED: dict[str, str] = {
+    "replicated": "units selected again by the other localizer, %",
+    "csi": "CSI of selected units on the other localizer",
+    "d_prime": "d' of selected units on the other localizer",
+    "auc_normal": "AUC of selected units on the other localizer, if responses were normal",
+}
 
 
 def labels(comparison: Comparison) -> list[str]:
@@ -82,6 +91,66 @@ def _part(values: Iterable[tuple[Any, float]], every: bool) -> Excerpt:
         key = one.layer, one.contrast
         largest[key] = max(largest.get(key, 0), value)
     return excerpt(largest, len(largest) if every else MOST_ROWS)
+
+
+def localizers(found: LocalizerComparison, every: bool = True) -> Iterator[Printed]:
+    """The overlap of two localizers, and a table for every measure of the units that one selects.
+
+    Long tables show the contrasts that are selected most, unless ``every`` row is wanted.
+    """
+    shares: dict[tuple[str, str], float] = {}
+    for row in found.overlap:
+        most = max(row.selective, row.other_selective)
+        shares[row.layer, row.contrast] = most / row.units
+    part = excerpt(shares, len(shares) if every else MOST_ROWS)
+    rows = [row for row in found.overlap if part.has(row.layer, row.contrast)]
+    head = ["layer", "contrast", "Jaccard", "95 %", "both", "chance", "chance in maps", "1", "2",
+            "Dice", "95 % of Dice"]  # fmt: skip
+    cells = [_overlap(row, found.labels[row.contrast]) for row in rows]
+    yield Printed("overlap: units that both localizers select", head, cells, part.said)
+    sides = {(one.layer, one.contrast, one.measure, one.selecting): one
+             for one in found.cross_validation}  # fmt: skip
+    head = ["layer", "contrast", "1 on 2", "95 %", "1 on 1", "all on 2",
+            "2 on 1", "95 % ", "2 on 2", "all on 1"]  # fmt: skip
+    for measure, title in CROSSED.items():
+        scale = 100 if measure == "replicated" else 1
+        cells = [
+            [row.layer, found.labels[row.contrast]]
+            + [
+                cell
+                for side in (1, 2)
+                for cell in _crossed(sides[row.layer, row.contrast, measure, side], scale)
+            ]
+            for row in rows
+        ]
+        yield Printed(f"{measure}: {title}", head, cells, part.said)
+
+
+def _overlap(row: LocalizerOverlap, label: str) -> list[Any]:
+    return [
+        row.layer,
+        label,
+        row.jaccard,
+        span(row.jaccard_low, row.jaccard_high),
+        row.both,
+        _units(row.chance_low, row.chance_high),
+        _units(row.map_chance_low, row.map_chance_high),
+        row.selective,
+        row.other_selective,
+        row.dice,
+        span(row.dice_low, row.dice_high),
+    ]
+
+
+def _units(low: float | None, high: float | None) -> str | None:
+    """An interval of numbers of units as text."""
+    return None if low is None or high is None else f"{low:,.0f} to {high:,.0f}"
+
+
+def _crossed(one: CrossValidation, scale: int) -> list[Any]:
+    values = (one.value, one.within, one.all_units)
+    value, within, all_units = (None if own is None else scale * own for own in values)
+    return [value, span(one.low, one.high, scale), within, all_units]
 
 
 def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[list[Any]]:

@@ -41,7 +41,7 @@ def chance(
     contrasts = every_category(store.categories) if contrasts is None else contrasts
     layers = store.layers if layers is None else layers
     decider = Evaluation(criterion, contrasts)
-    if criterion.family == "layer":
+    if not decider.needs_model:
         for layer in layers:
             shuffles = _shuffles(store, layer, evaluation_of(store, layer, decider))
             yield layer, _shares(decider, [shuffles])[0]
@@ -72,7 +72,7 @@ def _shares(evaluation: Evaluation, layers: Sequence[Sequence[SlabValues]]) -> l
     shares: list[list[Shares]] = [[] for _ in layers]
     for shuffle in zip(*layers, strict=True):
         if evaluation.needs_family:
-            evaluation.settle([[layer] for layer in shuffle])
+            evaluation.settle([[layer] for layer in shuffle], sum(one.units for one in shuffle))
         for found, layer in zip(shares, shuffle, strict=True):
             found.append(evaluation.decide(layer).selection.selective.mean(axis=1))
     return [np.stack(found, axis=1) for found in shares]

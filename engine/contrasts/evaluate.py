@@ -1,14 +1,15 @@
 """Evaluation of a criterion, slab by slab, with decisions once a whole family is known.
 
-Conditions on a unit alone are decided at once. Conditions that depend on other units (q, the top of
-a layer) wait for the end of the family. Until then, q keeps the smaller p-values: 12 bytes each,
-for ``each`` at most one per unit and sample, however many categories there are. The top keeps all
-values; other conditions of such a rule keep a byte per unit, sample and contrast.
+Conditions on a unit alone are decided at once. Conditions that depend on other units (q, the top)
+wait for the end of the family. Until then, q keeps the smaller p-values: 12 bytes each, for
+``each`` at most one per unit and sample, however many categories there are. The top of a layer
+keeps all values of the layer, the top of the model those that lead so far; other conditions of such
+a rule keep a byte per unit, sample and contrast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import reduce
@@ -27,6 +28,7 @@ from .measures import Measured
 from .sample import Floats, Sample
 from .selectivity import SCANNED, evaluate_every_category
 from .slab import Decision, Mask, Selection, SlabValues, SmallPValues, StoredMeasure
+from .top import TopOfModel, find_top
 
 
 class Evaluation:
@@ -47,6 +49,7 @@ class Evaluation:
         self._contrasts = contrasts
         self._rule = criterion.rule()
         self._conditions = tuple(dict.fromkeys(self._rule.conditions()))
+        self._tops = [one for one in self._conditions if isinstance(one, Top)]
         self._stored, self._stores_q = stored, stores_q
         # Extremity of t under shuffled labels, [sample][test].
         self._null_t: list[list[Floats]] = []
@@ -69,7 +72,12 @@ class Evaluation:
     @property
     def needs_family(self) -> bool:
         """Whether a decision on any unit needs the values of its whole family."""
-        return self._needs_q or any(isinstance(condition, Top) for condition in self._conditions)
+        return self._needs_q or bool(self._tops)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a decision on any unit needs the values of all layers."""
+        return self.needs_family and self._criterion.spans_model
 
     @property
     def needs_shuffles(self) -> bool:
@@ -107,20 +115,35 @@ class Evaluation:
         with np.errstate(all="ignore"):  # constant units divide by 0, by the rules of the kernels
             return self._evaluate(folds_of(moments))
 
-    def settle(self, family: Sequence[Sequence[SlabValues]]) -> None:
-        """Correct p over a family, and find the top of each layer; in place.
+    def settle(self, family: Iterable[Iterable[SlabValues]], units: int) -> list[list[SlabValues]]:
+        """Correct p over a family, and find the top of each layer and of the model.
 
-        ``family`` lists the slabs of every layer, in order.
+        Parameters
+        ----------
+        family : the slabs of every layer, in order; they are read once, changed and returned
+        units : number of units of the family
         """
-        slabs = [slab for layer in family for slab in layer]
+        of_model = [TopOfModel(top, units) for top in self._tops if top.family == "model"]
+        layers: list[list[SlabValues]] = []
+        for slabs in family:
+            layer = []
+            for slab in slabs:
+                for model in of_model:
+                    model.add(slab)
+                layer.append(slab)
+            for top in self._tops:
+                if top.family == "layer":
+                    find_top(layer, top)
+            layers.append(layer)
+        whole = [slab for layer in layers for slab in layer]
+        for model in of_model:
+            model.settle(whole)
         if self._needs_q:
-            small = [slab.small_p for slab in slabs if slab.small_p]
-            for sample in range(slabs[0].samples):
-                self._correct(small, sample)
-        for layer in family:
-            for condition in self._conditions:
-                if isinstance(condition, Top):
-                    _find_top(layer, condition)
+            for tested in layers if self._criterion.family == "layer" else [whole]:
+                small = [slab.small_p for slab in tested if slab.small_p]
+                for sample in range(tested[0].samples):
+                    self._correct(small, sample)
+        return layers
 
     def decide(self, slab: SlabValues) -> Decision:
         """Decide on the units of a slab, after :meth:`settle` if it :attr:`needs_family`."""
@@ -222,6 +245,10 @@ class Evaluation:
                 met[condition] = np.full((len(self._tests), slab.units), condition.holds(1.0))
                 for test, units, q in slab.small_p.of(sample):
                     met[condition][test, units] = condition.holds(q)
+            elif condition in slab.leading:
+                met[condition] = np.zeros((len(self._tests), slab.units), np.bool_)
+                for test, mask in enumerate(met[condition]):
+                    mask[slab.leading[condition][sample, test]] = True
             else:
                 met[condition] = slab.columns[condition][sample]
         passes: Mask = self._rule.decide(met) & ~slab.nonfinite
@@ -257,20 +284,3 @@ def samples_of(folds: Sequence[Moments]) -> list[Moments]:
 def _is_every_category(tests: Sequence[Contrast]) -> bool:
     """Whether there are several tests, each of one category against all others."""
     return len(tests) > 1 and all(test.category is not None for test in tests)
-
-
-def _find_top(layer: Sequence[SlabValues], top: Top) -> None:
-    """Turn values into masks of a layer's largest values; the first of ties win."""
-    eligible = ~np.concatenate([slab.nonfinite for slab in layer])
-    stops = np.cumsum([slab.units for slab in layer])[:-1]
-    masks = [np.zeros(slab.columns[top].shape, np.bool_) for slab in layer]
-    for sample, test in np.ndindex(masks[0].shape[:2]):
-        values = np.concatenate([slab.columns[top][sample, test] for slab in layer])
-        ranked = np.argsort(-values, kind="stable")  # NaN last
-        ranked = ranked[(eligible & ~np.isnan(values))[ranked]]
-        chosen = np.zeros(len(values), np.bool_)
-        chosen[ranked[: top.of(len(values))]] = True
-        for mask, own in zip(masks, np.split(chosen, stops), strict=True):
-            mask[sample, test] = own
-    for slab, mask in zip(layer, masks, strict=True):
-        slab.columns[top] = mask

@@ -17,7 +17,7 @@ from ...kernels import contrast as tests
 from ...kernels import each, indices, pvalues
 from ...kernels.moments import Moments
 from .language.contrast import Contrast
-from .language.criterion import Criterion
+from .language.criterion import Criterion, test_of
 from .sample import Floats, Sample, least_t, p_of
 
 # Relative difference of equal t's whose moments were merged in another order.
@@ -44,7 +44,7 @@ class Measured:
     ) -> None:
         self._sample = sample
         self._contrast = contrast
-        self._test = "weighted" if contrast.weighted else criterion.test
+        self._test = test_of(contrast, criterion)
         self._two_sided = criterion.sides == 2
         self._least = least_t(level / 2 if self._two_sided and level < 1 else level)
         self._shared = shared
@@ -128,9 +128,11 @@ class Measured:
             t, df = self._sample.against_rest
             return t[category], df[category]
         t, df = np.empty(self._sample.units), np.empty(self._sample.units)
+        sample = self._sample
         if self._test == "weighted":
-            sample = self._sample
             tests.weighted(self._weights, sample.count, sample.mean, sample.m2, t, df)
+        elif self._test == "glm":
+            tests.glm(self._weights, sample.count, sample.mean, sample.residual, t, df)
         else:
             test = tests.welch if self._test == "rest" else tests.student
             test(*self._target, *self._baseline, t, df)
@@ -249,6 +251,7 @@ POOLED: dict[str, Callable[[Moments, Moments], Floats]] = {
     "d_prime": indices.d_prime,
     "cohens_d": indices.cohens_d,
     "hedges_g": indices.hedges_g,
+    "auc_normal": indices.auc_normal,
 }
 
 
@@ -272,7 +275,7 @@ _MEASURES: dict[str, Callable[[Measured], NDArray[Any]]] = {
     "p_f": lambda x: indices.anova_p(x._sample.anova[0], x._sample.count),
     "eta_squared": lambda x: x._sample.anova[1],
     "class_selectivity": lambda x: indices.class_selectivity(x._sample.mean),
-    "sparseness": lambda x: indices.lifetime_sparseness(x._sample.mean),
+    "category_sparseness": lambda x: indices.lifetime_sparseness(x._sample.mean),
     "margin": lambda x: indices.margin(x._sample.mean),
     "preferred": lambda x: x.preferred,
     "preferred_category": lambda x: x._sample.preferred,

@@ -112,6 +112,11 @@ class Sample:
         return self._conjunction[1]
 
     @cached_property
+    def residual(self) -> Floats:
+        """The sum of squared deviations of all stimuli from their category's mean ``[unit]``."""
+        return np.asarray(self.m2.sum(axis=0))
+
+    @cached_property
     def anova(self) -> tuple[Floats, Floats]:
         """F and eta squared."""
         return indices.one_way_anova(self.moments)

@@ -46,8 +46,8 @@ def select(
 ) -> Iterator[tuple[Layer, Selection]]:
     """Apply a criterion to contrasts (by default every category against all others) in ``layers``.
 
-    Masks are read if the scan stored them, else computed from the moments. The family ``model``
-    comprises all layers of the store, whichever are selected.
+    Masks are read if the scan stored them, else computed from the moments. The family ``model``,
+    and a top of the model, comprise all layers of the store, whichever are selected.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def seconds_per_unit(categories: int, folds: int) -> float:
     for _ in range(2):  # the first compiles
         started = time.perf_counter()
         slab = evaluation.evaluate(moments)
-        evaluation.settle([[slab]])
+        evaluation.settle([[slab]], units)
         evaluation.decide(slab)
         seconds.append(time.perf_counter() - started)
     return seconds[-1] / units
@@ -272,12 +272,12 @@ def _decisions(
     stores_q: bool = False,
     write_measures: Callable[[Layer, int, Columns], None] = lambda *_: None,
 ) -> Iterator[tuple[Layer, Iterator[Decision]]]:
-    """Decisions on ``layers``, slab by slab; the family ``model`` is evaluated as a whole first.
+    """Decisions on ``layers``, slab by slab; all layers are evaluated first where it needs them.
 
     ``write_measures`` receives the stored measures of each slab as soon as they are computed.
     """
     decider = Evaluation(criterion, contrasts, stored, stores_q)
-    by_layer = criterion.family == "layer" or not decider.needs_family
+    by_layer = not decider.needs_model
     # A thread reads a slab ahead, of the next layer too. No name holds a slab while the next one is
     # waited for: two are in memory.
     parts = ((one, slab) for one in (layers if by_layer else store.layers)
@@ -298,13 +298,13 @@ def _decisions(
     def decided(layer: Layer) -> Iterator[Decision]:
         slabs: Iterable[SlabValues] = evaluated(layer)
         if decider.needs_family:
-            slabs = list(slabs)
-            decider.settle([slabs])
+            (slabs,) = decider.settle([slabs], layer.units)
         yield from map(decider.decide, slabs)
 
     if by_layer:
         yield from ((layer, decided(layer)) for layer in layers)
         return
-    family = {layer: list(evaluated(layer)) for layer in store.layers}
-    decider.settle(list(family.values()))
+    units = sum(layer.units for layer in store.layers)
+    settled = decider.settle(map(evaluated, store.layers), units)
+    family = dict(zip(store.layers, settled, strict=True))
     yield from ((layer, map(decider.decide, family[layer])) for layer in layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,9 +69,10 @@ class SmallPValues(NamedTuple):
 class SlabValues:
     """Values of a slab's units for every sample of the stimuli and every test.
 
-    ``columns [sample, test, unit]`` hold a mask for each condition, or the values for the top of a
-    layer. ``small_p`` turns from p to q, and values into masks, when the family is settled.
-    ``stored`` measures are ``[contrast, unit]``.
+    ``columns [sample, test, unit]`` hold a mask for each condition, or the values for a top.
+    ``small_p`` turns from p to q, and values into masks, when the family is settled; of the top of
+    the model, ``leading [sample, test]`` then lists the units. ``stored`` measures are ``[contrast,
+    unit]``.
     """
 
     columns: dict[Condition, NDArray[Any]]
@@ -80,6 +81,7 @@ class SlabValues:
     dead: Mask
     nonfinite: Mask
     samples: int
+    leading: dict[Condition, dict[tuple[int, ...], NDArray[np.int64]]] = field(default_factory=dict)
 
     @property
     def units(self) -> int:

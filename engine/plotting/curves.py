@@ -201,7 +201,7 @@ def store_panel(
         x = [row["layer"] for row in rows]
         style = style_of(contrast) | {"label": plain(contrast["name"])}
         beside = {"color": contrast["light"], "linestyle": ":", "label": "_"}
-        _draw(axis, line, (x, rows), style, beside)
+        draw_quantity(axis, line, (x, rows), style, beside)
     axis.set_title(fitted(store["label"], inches))
     label_axis(axis, line.label)
     name_ticks(axis, store["layers"], inches, largest)
@@ -221,7 +221,7 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
             | {"label": plain(store["label"])}
         )
         beside = store_style(s, GREY) | {"color": GREY} | ({"label": "_"} if s else {})
-        _draw(axis, line, (x, rows), style, beside)
+        draw_quantity(axis, line, (x, rows), style, beside)
     axis.set_title(fitted(contrast["name"], COLUMN))
     label_axis(axis, line.label)
     if by_depth:
@@ -231,7 +231,7 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
         name_ticks(axis, stores[0]["layers"])
 
 
-def _draw(
+def draw_quantity(
     axis: Axes,
     line: Line,
     points: tuple[Sequence[float], Sequence[Json]],

@@ -213,7 +213,8 @@ def consistency(
     Parameters
     ----------
     analysis : a result of :func:`fusiform.analyse`
-    similarity : ``spearman``, ``kendall`` or ``cka``; with ``_folds``, between different folds
+    similarity : ``spearman``, ``kendall``, ``cka`` or ``cka_unbiased``; with ``_folds``, between
+        different folds
     ax : axes to draw in; by default those of a new figure
 
     Returns

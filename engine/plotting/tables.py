@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..analyses.analyse import Analysis
+from ..analyses.consistency import SIMILARITIES
 from ..analyses.localisation import Localisation
 from ..analyses.peaks import placeless
 from ..analyses.specificity import BINS
@@ -16,7 +17,7 @@ from ..analyses.spread import Spread
 
 Columns = dict[str, list[Any]]
 _SPREAD = ("share_with_any", "entropy", "gini")
-_CONSISTENCY = [f"{name}{end}" for end in ("", "_folds") for name in ("spearman", "kendall", "cka")]
+_CONSISTENCY = [f"{name}{end}" for end in ("", "_folds") for name in SIMILARITIES]
 # Columns of the tables that figures are drawn from.
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "shares": (

@@ -28,7 +28,8 @@ Pairs = NDArray[np.int64]
 _CHUNKS = 12
 # Measures that do not depend on the contrast.
 _OF_A_UNIT = (
-    "f", "p_f", "eta_squared", "class_selectivity", "sparseness", "margin", "preferred_category",
+    "f", "p_f", "eta_squared", "class_selectivity", "category_sparseness", "margin",
+    "preferred_category",
 )  # fmt: skip
 
 

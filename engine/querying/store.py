@@ -91,8 +91,9 @@ class Store(StoreReader):
 
         Every layer has ``selective [contrast, *layer dims]`` on all stimuli, ``selective_fold
         [contrast, fold, *layer dims]`` on each fold, and ``dead`` and ``nonfinite [*layer dims]``.
-        They are dask arrays of one block, as p is corrected over a layer; with the family
-        ``model``, computing one layer evaluates all.
+        They are dask arrays of one block, as p is corrected over a layer; where a unit is compared
+        with those of other layers (the family ``model``, ``top 1% of model``), computing one layer
+        evaluates all.
 
         Parameters
         ----------
@@ -117,7 +118,7 @@ class Store(StoreReader):
         def evaluated(layers: Sequence[Layer]) -> dict[str, Selection]:
             return {layer.name: one for layer, one in select(self, criterion, parsed, layers)}
 
-        whole = delayed(evaluated)(named) if criterion.family == "model" else None
+        whole = delayed(evaluated)(named) if criterion.spans_model else None
         leading = {
             "selective": {"contrast": len(names)},
             "selective_fold": {"contrast": len(names), "fold": self.folds},

@@ -28,6 +28,8 @@ _TESTS = {
     "baseline pooled, with one variance for both",
     "weighted": "t of the weighted sum of category means, sum w m / sqrt(sum w² v/n), with "
     "Satterthwaite's degrees of freedom (Satterthwaite 1946)",
+    "glm": "t of the weighted sum of category means, sum w m / sqrt(s² sum w²/n), with one "
+    "residual variance s² over all categories, as in a general linear model (Friston et al. 1994)",
 }
 _CORRECTIONS = {
     "bh": "the false discovery rate of Benjamini & Hochberg (1995)",

@@ -146,7 +146,7 @@ def _tuning(asked: _Asked) -> Answer:
     found = list(tuning(asked.recording, asked.layers))
     table = tables.tuning_table(asked.recording, found)
     long = asked.long(lambda: frames.tuned(asked.recording, found), "unit", "category", "fold")
-    return Answer(*table, long, named=3)
+    return Answer(*table, long, named=4)
 
 
 def _rdm(asked: _Asked) -> Answer:

@@ -115,11 +115,12 @@ def driving(recording: Recording, found: Sequence[Driven]) -> Iterator[Table]:
 
 
 def tuned(recording: Recording, found: Iterable[Tuning]) -> Iterator[Table]:
-    """Mean and standard deviation of every unit by category, and its means on each fold."""
+    """Mean and deviation of every unit by category, its means on each fold, its sparseness."""
     for one in found:
         units, categories = units_of(recording, one.layer, one.units), one.categories
         axes = [named("category", categories), units]
         yield crossed(axes[:1], count=one.count).labelled("layer", one.layer)
+        yield crossed([units], lifetime_sparseness=one.lifetime_sparseness)
         yield crossed(axes, mean=one.mean, sd=one.sd)
         yield crossed([numbered("fold", len(one.fold_mean)), *axes], mean=one.fold_mean)
 

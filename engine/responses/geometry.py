@@ -35,7 +35,7 @@ from .recording import Recording
 
 Floats = NDArray[np.float64]
 Distance = Literal["correlation", "euclidean"]
-Similarity = Literal["spearman", "kendall", "cka"]
+Similarity = Literal["spearman", "kendall", "cka", "cka_unbiased"]
 # Matrices of this many stimuli fit into a few gigabytes.
 _MOST_STIMULI = 10_000
 
@@ -213,7 +213,8 @@ def agreement(
 
     ``spearman`` and ``kendall`` (tau-b) correlate the dissimilarities above the diagonal; ``cka``
     is the linear centred kernel alignment of the responses (Kornblith et al. 2019), which uses no
-    distance.
+    distance, and ``cka_unbiased`` that by an unbiased estimator (Song et al. 2012, Nguyen et al.
+    2021).
 
     Raises
     ------
@@ -225,9 +226,9 @@ def agreement(
     named = recording.layers_named(layers)
     _refuse_large(recording, len(named), similarity)
     found = (products(recording, layer.name) for layer in named)
-    if similarity == "cka":
+    if similarity.startswith("cka"):
         grams = [Symmetric(one.patterns.gram) for one in found]
-        values = alignments(grams, grams)
+        values = alignments(grams, grams, unbiased=similarity == "cka_unbiased")
     else:
         values = _ranked(similarity, [one.triangle(distance) for one in found])
     return [
@@ -242,7 +243,7 @@ def agreement(
 def _refuse_large(recording: Recording, layers: int, similarity: str) -> None:
     """Raise a ``UserError`` if what is compared between layers does not fit into memory."""
     stimuli = int(recording.shown.sum())
-    size = layers * stimuli**2 * (8 if similarity == "cka" else 6) + 40 * stimuli**2
+    size = layers * stimuli**2 * (8 if similarity.startswith("cka") else 6) + 40 * stimuli**2
     if size > (room := blocks.room(whole=True)):
         raise UserError(
             f"pairs of {stimuli:,} stimuli in {layers:,} layers take about {in_bytes(size)}; got "

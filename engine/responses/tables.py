@@ -106,8 +106,8 @@ def _least(one: Driven) -> str:
 
 
 def tuning_table(recording: Recording, found: Sequence[Tuning]) -> Table:
-    """A line per layer and choice: mean (and SD) of responses by category, averaged over units."""
-    head = ["layer", "chosen by", "units", *recording.categories]
+    """A line per layer and choice: averages over units of sparseness, and mean (SD) by category."""
+    head = ["layer", "chosen by", "units", "sparseness", *recording.categories]
     lines = []
     for one in found:
         for choice, own in zip(recording.choices, recording.chosen(one.layer), strict=True):
@@ -115,7 +115,8 @@ def tuning_table(recording: Recording, found: Sequence[Tuning]) -> Table:
                 f"{_decimal(_mean(mean[own]))} ({_decimal(_mean(sd[own]))})"
                 for mean, sd in zip(one.mean, one.sd, strict=True)
             ]
-            lines.append([one.layer, choice, f"{np.count_nonzero(own):,}", *cells])
+            sparseness = _decimal(_mean(one.lifetime_sparseness[own]))
+            lines.append([one.layer, choice, f"{np.count_nonzero(own):,}", sparseness, *cells])
     return head, lines
 
 

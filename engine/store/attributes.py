@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..layer import COORDINATES, DTYPES, UNITS, Layer, is_function
 from ..registry import (
     EXTREMES,
+    FORMER_MEASURES,
     MEASURES,
     PLACED,
     PROJECTIONS,
@@ -322,7 +323,7 @@ def _require_saved(name: str, what: str, record: Any) -> None:
     measures, contrasts = record.get("measures"), record.get("contrasts")
     known = (
         isinstance(measures, list)
-        and all(isinstance(m, str) and m in MEASURES for m in measures)
+        and all(isinstance(m, str) and m in (*MEASURES, *FORMER_MEASURES) for m in measures)
         and len(set(measures)) == len(measures)
     )
     require(known, f"measures of {what}", "different measures", measures)

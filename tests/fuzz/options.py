@@ -55,7 +55,7 @@ LINES = {
     "analyse": "analyse a.zarr shares --resamples 5",
     "select": "select a.zarr --contrast faces",
     "query": "query a.zarr 't > 0'",
-    "compare": "compare a.zarr b.zarr --resamples 5",
+    "compare": "compare a.zarr a.zarr --resamples 5",  # one network, for --localizers too
     "report": "report a.zarr -o page.html --resamples 5 -q",
     "merge": "merge a.zarr c.zarr -o out.zarr",
     "archive": "archive a.zarr -o a.zarr.zip",
@@ -78,6 +78,7 @@ TEXTS = (
     *("", " ", "\x01", "\x1b[2J", "\u202e", "\udc80", "x" * 300, "x" * 5000, "\u00e9" * 200, "-"),
     *("--", "*", "[", "[!", "**", "?", ",", ",,,", "=", "a=", "=b", "act=channel", "act=x,y,z"),
     *("(", ")" * 3000, "(" * 3000, "'", '"', "t >", "t > nan", "q <= 1e400", "top 0", "top 1e9%"),
+    *("top 1% of", "top 3 by t of model", "top 1% of model"),
     *("faces >", "faces - faces", "faces / 0", "1e308 * faces", "faces: t > 1", "preferred", "not"),
     *(
         "cpu:9",
@@ -95,6 +96,7 @@ TEXTS = (
     *(":make", "tiny:huge", "timm:", "clip:", "torchvision:", "resnet18", "timm:nosuch", "none"),
     *("hf:", "tcp://127.0.0.1:1", "tcp://", "nosuch:1", "float64", "all", "blocks", "act"),
     *("0,1", "0,nan", "pool,act", "floc", "floc,flok", "groups.toml"),
+    *("faces,places=tools", "faces,faces"),
 )
 PATHS = (
     *(".", "..", "nosuch", "nosuch/x", "file.txt", "file.txt/x", "folder", "loop", "dangling"),
@@ -250,7 +252,7 @@ def warm() -> None:
 
     from fusiform.engine import merge
     from fusiform.engine.analyses import analyse
-    from fusiform.engine.comparing import brains
+    from fusiform.engine.comparing import brains, localizers
     from fusiform.engine.networks.libraries import efficientnet_lite0
     from fusiform.engine.plotting import figures
     from fusiform.engine.recording import record
@@ -259,7 +261,7 @@ def warm() -> None:
     from fusiform.engine.scanning import pack
 
     del matplotlib, open_clip, pyarrow, timm, torchvision, xarray
-    del merge, analyse, brains, figures, report, answer, pack, record
+    del merge, analyse, brains, localizers, figures, report, answer, pack, record
     torch.set_num_threads(1)
     # The demo's own network takes longer than a case may.
     efficientnet_lite0.MODEL, efficientnet_lite0.find_spec = "tiny:make", lambda _: None

@@ -163,6 +163,30 @@ def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None
     return Contrast(text.strip(), tuple(target), tuple(baseline), len(categories), ordered)
 
 
+def translated(contrast: Contrast, names: Sequence[str], categories: Sequence[str]) -> Contrast:
+    """The same contrast of other categories.
+
+    One against all others stays one against all others, which need not be the same.
+
+    Parameters
+    ----------
+    names : the counterpart of each of the contrast's target and baseline categories, in order; of
+        its target alone if it is against all others
+    categories : those that the counterparts are of
+    """
+    number = len(contrast.target)
+    if contrast.weighted:
+        terms = zip(contrast.weights, map(quoted, names), strict=True)
+        signed = (f"{'-' if weight < 0 else '+'} {abs(weight)} * {name}" for weight, name in terms)
+        text = " ".join(signed).removeprefix("+ ")
+    elif contrast.named is None and number == 1:
+        text = names[0]
+    else:
+        sides = (names[:number], names[number:])
+        text = " > ".join(" + ".join(map(quoted, side)) for side in sides if side)
+    return parse_contrast(text, categories)
+
+
 def place_of(name: str, categories: Sequence[str]) -> int | None:
     """Index of the category with a name, or None.
 

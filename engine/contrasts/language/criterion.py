@@ -7,16 +7,17 @@ from typing import Literal, get_args
 
 from ...errors import UserError
 from ...registry import MEASURES
-from .rule import Rule, Vocabulary, parse_rule
+from .contrast import Contrast
+from .rule import Family, Rule, Top, Vocabulary, parse_rule
 
-Test = Literal["each", "rest", "weighted", "student"]
+Test = Literal["each", "rest", "weighted", "glm", "student"]
 Correction = Literal["bh", "by", "bonferroni", "none"]
-Family = Literal["layer", "model"]
 
 _TESTS = {
     "each": "Welch t against each baseline category",
     "rest": "Welch t against the pooled baseline",
     "weighted": "t of weighted category means",
+    "glm": "t of weighted category means, with one residual variance",
     "student": "Student's t against the pooled baseline",
 }
 # The measures that rules compare: all but the index of a category.
@@ -34,13 +35,15 @@ class Criterion:
 
     Parameters
     ----------
-    test : ``each``, ``rest``, ``weighted`` or ``student``. ``each`` is the smallest Welch's t
-        against any baseline category; ``rest`` Welch's t against the pooled baseline; ``weighted``
-        the t of weighted category means; ``student`` is ``rest`` with equal variances. A weighted
-        contrast is always tested by ``weighted``.
+    test : ``each``, ``rest``, ``weighted``, ``glm`` or ``student``. ``each`` is the smallest
+        Welch's t against any baseline category; ``rest`` Welch's t against the pooled baseline;
+        ``weighted`` the t of weighted category means; ``glm`` is ``weighted`` with one residual
+        variance over all categories, as in a linear model; ``student`` is ``rest`` with equal
+        variances. A weighted contrast is tested by ``glm`` if that is the test, otherwise by
+        ``weighted``.
     where : Rule that a unit must meet, such as ``q <= 0.05 and csi > 1/3``: measures are compared
-        with numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%``,
-        ``preferred``. See ``fusiform.engine.registry.MEASURES``.
+        with numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%``
+        of a layer, ``top 1% of model``, ``preferred``. See ``fusiform.engine.registry.MEASURES``.
     sides : 1 (the target's response is larger) or 2 (it differs).
     correction : Correction of p for multiple tests, giving q: ``bh``, ``by``, ``bonferroni`` or
         ``none``.
@@ -71,6 +74,12 @@ class Criterion:
         """The parsed rule ``where``."""
         return parse_rule(self.where, _VOCABULARY)
 
+    @property
+    def spans_model(self) -> bool:
+        """Whether a unit may be compared with units of other layers."""
+        tops = (one for one in self.rule().conditions() if isinstance(one, Top))
+        return self.family == "model" or any(top.family == "model" for top in tops)
+
     def __str__(self) -> str:
         parts = [_TESTS[self.test] + (", two-sided" if self.sides == 2 else ""), self.where]
         if any(condition.measure == "q" for condition in self.rule().conditions()):
@@ -78,6 +87,13 @@ class Criterion:
         if self.pairwise:
             parts.append("against each baseline category separately")
         return "; ".join(parts)
+
+
+def test_of(contrast: Contrast, criterion: Criterion) -> Test:
+    """The test of a contrast: the criterion's, or ``weighted`` for a sum that it cannot test."""
+    if contrast.weighted and criterion.test != "glm":
+        return "weighted"
+    return criterion.test
 
 
 def require_criterion(criterion: object) -> None:

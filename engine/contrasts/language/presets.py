@@ -11,13 +11,15 @@ from .criterion import Criterion
 
 PRINCE2024 = Criterion("student", "q <= 0.05 and t > 0", sides=2, correction="by", pairwise=True)
 MARGALIT2024 = Criterion("rest", "t >= 10")
-FLOC = Criterion("weighted", "t > 3")
+FLOC = Criterion("glm", "t > 3")
+ALKHAMISSI2025 = Criterion("rest", "top 1% of model")
 PRESETS = Plugins(
     "fusiform.presets",
     {
         "prince2024": f"{__name__}:PRINCE2024",
         "margalit2024": f"{__name__}:MARGALIT2024",
         "floc": f"{__name__}:FLOC",
+        "alkhamissi2025": f"{__name__}:ALKHAMISSI2025",
     },
 )
 
@@ -45,6 +47,11 @@ def remarks(
     criterion: Criterion, categories: Sequence[str], contrasts: str | Sequence[str] | None = None
 ) -> list[str]:
     """Notes on steps of a preset's authors that the criterion does not include."""
+    if criterion == ALKHAMISSI2025:
+        return [
+            "alkhamissi2025: the authors compared absolute activations; these have signs: where "
+            "they can be negative, scan with a function of your own as `units`"
+        ]
     if criterion != MARGALIT2024:
         return []
     sides = [(*one.target, *one.baseline) for one in parse_contrasts(contrasts, categories)]

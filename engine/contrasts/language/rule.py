@@ -3,12 +3,13 @@
     t > 5
     q <= 0.05 and csi > 1/3
     (p < 1e-4 or d_prime > 1) and not dead
-    top 100 by t        top 1% by csi
+    top 100 by t        top 1% by csi        top 1% of model
 
     rule      = all { "or" all }
     all       = condition { "and" condition }
-    condition = measure ("<" | "<=" | ">" | ">=" | "==") number | "top" number ["%"] ["by" measure]
+    condition = measure ("<" | "<=" | ">" | ">=" | "==") number | top
               | ["not"] flag | "(" rule ")"
+    top       = "top" number ["%"] ["of" ("layer" | "model")] ["by" measure]
 
 A :class:`Vocabulary` lists the measures and flags, and whether ``top`` is allowed.
 """
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ...errors import nearest
 from .grammar import Tokens
@@ -29,6 +30,8 @@ from .grammar import Tokens
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
 }  # fmt: skip
+# Units that are corrected, or ranked, together.
+Family = Literal["layer", "model"]
 # Measures whose smallest values are the most extreme.
 PROBABILITIES = ("p", "log10_p", "q", "q_each", "p_null", "p_f")
 
@@ -57,11 +60,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Top:
-    """The ``size`` units, or percent of units, of a layer with the largest ``measure``."""
+    """The ``size`` units, or percent of units, of a family with the largest ``measure``."""
 
     measure: str
     size: Fraction
     percent: bool
+    family: Family = "layer"
 
     def of(self, units: int) -> int:
         """Number of units; a percentage is exact and rounded down."""
@@ -155,14 +159,32 @@ def _top(tokens: Tokens, known: Vocabulary) -> Top:
     size: Fraction = _number(tokens, Fraction)  # exact: 0.57 % of 10,000 units are 57
     percent = tokens.take("%") is not None
     if not (0 < size <= 100 if percent else size >= 1 and size == int(size)):
-        tokens.refuse("top takes a number of units, or a percentage of a layer's", start)
+        tokens.refuse("top takes a number of units, or a percentage of a layer or the model", start)
+    family = _family(tokens)
+    measure = _ranked(tokens, known)
+    return Top(measure, size, percent, family or _family(tokens) or "layer")
+
+
+def _family(tokens: Tokens) -> Family | None:
+    """The units that a top is of, where they are named, before or after the measure."""
+    if not tokens.take("of"):
+        return None
+    families: tuple[Family, ...] = get_args(Family)
+    found = next((family for family in families if tokens.take(family)), None)
+    if found is None:
+        tokens.refuse("a top is of layer, the default, or of model")
+    return found
+
+
+def _ranked(tokens: Tokens, known: Vocabulary) -> str:
+    """The measure that a top is by, t by default."""
     if not tokens.take("by"):
-        return Top("t", size, percent)
+        return "t"
     named = tokens.current
     measure = _measure(tokens, known)
     if measure in PROBABILITIES:
         tokens.refuse("top takes the largest values, but small p count: use t", named)
-    return Top(measure, size, percent)
+    return measure
 
 
 def _measure(tokens: Tokens, known: Vocabulary) -> str:

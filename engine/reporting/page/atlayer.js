@@ -121,7 +121,7 @@ function overlapFigure(redraw) {
 }
 
 const ACROSS = ", one fold against another";
-const CONSISTENCY = Object.fromEntries(Object.entries({ spearman: "Spearman's ρ of category RDMs", kendall: "Kendall's τ of category RDMs", cka: "CKA of category means" })
+const CONSISTENCY = Object.fromEntries(Object.entries({ spearman: "Spearman's ρ of category RDMs", kendall: "Kendall's τ of category RDMs", cka: "CKA of category means", cka_unbiased: "Unbiased CKA of category means" })
   .flatMap(([name, words]) => [[name, words], [`${name}_folds`, words + ACROSS]]));
 
 function consistencyFigure(redraw) {
