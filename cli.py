@@ -14,6 +14,7 @@ from fusiform.commands import (
     asking,
     demo,
     errors,
+    lesioning,
     machine,
     notes,
     scanning,
@@ -26,7 +27,11 @@ from fusiform.commands.help import group, mount
 app = group("Find category-selective units in vision networks, in one pass.", complete=True)
 mount(app, "Scan", [demo.demo, scanning.layers, scanning.plan, scanning.scan, scanning.record])
 mount(app, "Ask", [asking.summary, asking.select, asking.query, asking.responses])
-mount(app, "Analyse", [analysing.analyse, analysing.compare, analysing.report])
+mount(
+    app,
+    "Analyse",
+    [analysing.analyse, analysing.compare, lesioning.lesion, analysing.report],
+)
 mount(app, "Stores", [stores.info, stores.check, stores.archive, stores.merge])
 mount(app, "Machine", [machine.doctor, machine.bench])
 sets = group("Make, scramble, check and pack stimulus sets.")
