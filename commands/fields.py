@@ -100,7 +100,6 @@ FORMS: dict[str, Form] = {
     "guard_formulas": Form(
         also=" They begin with =, +, -, @, a tab or a carriage return. For stores from strangers."
     ),
-    "contrast": Form(metavar="CONTRAST"),
     "controls": Form(list[str], metavar="NAME,...", parse=parsing.names, also=_JOINED),
     "select": Form(list[str], metavar="CONTRAST,...", also=_JOINED),
 }

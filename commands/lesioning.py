@@ -14,6 +14,7 @@ from .fields import Of, command
 from .notes import put, put_heading, stopped_in_a_line
 from .progress import listening
 from .shared_options import (
+    Contrasts,
     CriterionFields,
     Every,
     Preset,
@@ -58,7 +59,7 @@ def lesion(
     request: Annotated[
         dict[str, Any],
         Of(
-            ("contrast", "layers", "controls", "draws", "seed"),
+            ("layers", "controls", "draws", "seed"),
             given=LesionRequest,
             panel="Lesions",
         ),
@@ -66,6 +67,7 @@ def lesion(
     criterion: CriterionFields,
     design: Annotated[dict[str, Any], Of(("batch_size",), given=Design, panel="Resources")],
     resources: Annotated[Resources, Of(("device", "memory_budget", "decode_workers"))],
+    contrasts: Contrasts = None,
     preset: Preset = None,
     readout: Annotated[
         str | None,
@@ -84,13 +86,14 @@ def lesion(
 ) -> None:
     """Silence selective units, and as many others, and measure what changes.
 
-    Every stimulus is shown to the network intact and with each lesion. Units are selected on one
-    fold of the scan and silenced for the stimuli of the other. With --from, MODEL and STIMULI are
-    the store's; for other stimuli name both.
+    Every stimulus is shown to the network intact and with each lesion, contrast by contrast. Units
+    are selected on one fold of the scan and silenced for the stimuli of the other. MODEL and
+    STIMULI are those of --from; for other stimuli name both.
 
     Example: fusiform lesion --from r50.zarr --contrast faces --layers layer4.2
     """
     from fusiform import measure_lesions, open_store
+    from fusiform.engine.contrasts.language.contrast import parse_contrasts
     from fusiform.engine.recording.earlier_scan import (
         network_again,
         refuse_other_settings,
@@ -98,28 +101,35 @@ def lesion(
     )
 
     source = open_store(store)
-    asked = LesionRequest(**request, criterion=criterion_of(criterion, preset))
-    remark(asked.criterion, [source], [asked.contrast])
+    chosen = criterion_of(criterion, preset)
+    remark(chosen, [source], contrasts)
+    asked = [LesionRequest(one.text, **request, criterion=chosen)
+             for one in parse_contrasts(contrasts, source.categories)]  # fmt: skip
     # Options that equal a default count here, unlike in Python.
     refuse_other_settings(source, network)
     shown = Network(**network) if "model" in network else replace(network_again(source), **network)
     seen = Stimuli(**stimuli) if "source" in stimuli else replace(stimuli_again(source), **stimuli)
     with stopped_in_a_line("a lesion keeps nothing"), listening(quiet) as told:
-        found = measure_lesions(
-            source,
-            asked,
-            shown,
-            seen,
-            readout=readout,
-            resamples=resamples,
-            batch_size=design.get("batch_size"),
-            resources=resources,
-            progress=told,
-        )
-    if to.is_table:
-        _print_effects(found, every)
-    else:
-        put_out(found.tables(), to)
+        found = [
+            measure_lesions(
+                source,
+                one,
+                shown,
+                seen,
+                readout=readout,
+                resamples=resamples,
+                batch_size=design.get("batch_size"),
+                resources=resources,
+                progress=told,
+            )
+            for one in asked
+        ]
+    if not to.is_table:
+        put_out((table for one in found for table in one.tables()), to)
+        return
+    for number, one in enumerate(found):
+        print(end="\n" if number else "")
+        _print_effects(one, every)
 
 
 def _print_effects(found: LesionEffects, every: bool) -> None:
