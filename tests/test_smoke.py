@@ -53,6 +53,7 @@ select a.zarr --test glm --where t>3
 query a.zarr t>0 --list --format csv -o query.csv
 query a.zarr.zip t>0 --list --format parquet -o query.parquet
 record --from a.zarr --top 5 -o recording.zarr --device cpu -q
+lesion --from a.zarr --contrast words --layers layer4.1 --where p<0.05 --draws 1 --device cpu -q
 responses recording.zarr auc
 responses recording.zarr tuning -o tuning.csv
 responses recording.zarr layers --similarity cka_unbiased

@@ -322,13 +322,13 @@ def _announce(setup: Setup, default_size: int, listener: Listener) -> None:
     backbone, design, fitting = setup.backbone, setup.design, setup.fitting
     said = f" in {backbone.precision}" if backbone.precision else ""
     said += ", compiled" if backbone.compiled else ""
+    folds = f", {design.folds} folds" if design.folds > 1 else ""
     meant = f" ({describe_units(design.units)})" if design.units != "all" else ""
     listener.note(
         f"{backbone.name} ({backbone.weights}){said}: {len(setup.layers)} layers, "
         f"{sum(layer.units for layer in setup.layers):,} units{meant}; "
         f"{len(setup.plan.order) or 'a stream of'} stimuli, "
-        f"{len(setup.catalogue.categories)} categories, "
-        f"{design.folds} folds"
+        f"{len(setup.catalogue.categories)} categories{folds}"
     )
     listener.note(f"preprocessing: {'none' if setup.sample else backbone.preprocessing}")
     if design.folds == 1 and not setup.footprint.recorded:
