@@ -63,11 +63,12 @@ class RegionOptions:
 
     Parameters
     ----------
-    roi : Compare with brain regions instead; columns: region, category, response; or region,
-        first, second, distance; optionally subject.
-    recorded : The stores are recordings; for distances between stimuli.
+    roi : Compare with brain regions instead; columns: region, category (or stimulus), response; or
+        region, first, second, distance; optionally subject, ceiling.
+    recorded : The stores are recordings; for responses to single stimuli, or their distances.
     correlation : By default pearson of responses, spearman of distances.
-    rearrangements : Permutations of a region's categories, for p; by default 10000.
+    rearrangements : Permutations of a region's categories or stimuli, for p; by default 10000.
+    controls : Also compare the other units of each layer, and as many random units.
     each_layer : All layers, not only the best.
     """
 
@@ -75,6 +76,7 @@ class RegionOptions:
     recorded: bool = False
     correlation: Literal["pearson", "spearman"] | None = None
     rearrangements: int | None = None
+    controls: bool = False
     each_layer: bool = False
 
 
@@ -180,7 +182,7 @@ def _print_comparison(found: Comparison, every: bool) -> None:
 
 def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
     """Networks beside regions of brains."""
-    from fusiform.engine.comparing.tables import correlations
+    from fusiform.engine.comparing.tables import correlations, legend
 
     for number, found in enumerate(results):
         print(end="\n" if number else "")
@@ -188,11 +190,12 @@ def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool)
         put_heading(found.source, f"{said['model']} ({said['weights']})")
         put(found.chosen)
         put(f"regions: {found.regions}")
+        for note in found.notes:
+            tell(note)
         print_titled(correlations(found, each_layer, every))
         if not found.held_out and found.chosen.startswith("selective"):
             print()
             put("measured on the stimuli that selected the units: the scan had --folds 1")
     print()
-    put("p corrected: over layers. units: a mean over the folds that select")
-    if any(found.best_layers for found in results) and not each_layer:
-        put("held-out r: of every subject with the layer that is best for all other subjects")
+    for line in legend(results, each_layer):
+        put(line)

@@ -173,3 +173,25 @@ def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
         for x in (a, b)
     ]
     return together / (sizes[0] * sizes[1])
+
+
+def noise_ceiling(subjects: Sequence[Sequence[float]], ranked: bool) -> tuple[float, float]:
+    """Mean correlation of each subject with the mean of the others, and of all.
+
+    For Spearman's the ranks are averaged and ranked again; for Pearson's z-scores are averaged.
+    """
+
+    def scores(values: Sequence[float]) -> list[float]:
+        n, mean, m2 = moments(values)
+        return [(value - mean) / math.sqrt(m2 / n) for value in values]
+
+    scaled = [ranks(one) if ranked else scores(one) for one in subjects]
+
+    def against(number: int, members: Sequence[Sequence[float]]) -> float:
+        mean = [math.fsum(values) / len(members) for values in zip(*members, strict=True)]
+        return pearson(scaled[number], ranks(mean) if ranked else mean)
+
+    numbers = range(len(subjects))
+    low = [against(i, [one for j, one in enumerate(scaled) if j != i]) for i in numbers]
+    high = [against(i, scaled) for i in numbers]
+    return math.fsum(low) / len(low), math.fsum(high) / len(high)
