@@ -669,11 +669,12 @@ def test_dissimilarities_of_stimuli_are_compared_with_a_recording(
     assert conv.correlation == pytest.approx(expected)
     (best,) = found.best_layers
     assert (best.layer, best.chosen) == ("head", 2)
-    code, out, err = command(recording.path, "--recorded", "--roi", path)
+    code, out, err = command(recording.path, "--roi", path)
     assert (code, err) == (0, "")
     assert "dissimilarity of stimuli" in out
-    code, _, err = command(recording.path, "--recorded")
-    assert (code, err.count("\n")) == (2, 1)
+    for options in ({"contrasts": "faces"}, {"criterion": fusiform.Criterion(where="t > 3")}):
+        with pytest.raises(UserError, match="select units of a store"):
+            fusiform.compare_regions(recording, path, **options)
 
 
 def test_comparing_a_recording_with_responses_to_categories_raises(
@@ -767,7 +768,7 @@ def test_the_compare_command_shows_regions(
         code, out, err = command(few.path, "--roi", path, option)
         assert (code, out) == (2, "")
         assert "compares networks; got it with --roi" in err
-    for option in ("--correlation=pearson", "--rearrangements=9", "--each-layer", "--recorded"):
+    for option in ("--correlation=pearson", "--rearrangements=9", "--each-layer", "--controls"):
         code, out, err = command(few.path, many.path, option)
         assert (code, out) == (2, "")
         assert "is for --roi; got" in err

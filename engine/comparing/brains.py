@@ -15,7 +15,7 @@ from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
 from ..limits import refuse_numbers, refuse_seed
-from ..responses.recording import Recording
+from ..responses.recording import Recording, open_recording
 from ..results import Result
 from ..store.root import kind_at
 from ..store.schema import RECORDING
@@ -110,17 +110,14 @@ def compare_regions(
     """
     regions = read_regions(table)
     correlation = correlation or ("spearman" if regions.are_rdms else "pearson")
-    if correlation not in get_args(Correlation):
-        raise UserError(
-            f"a correlation is {' or '.join(get_args(Correlation))}; got {correlation!r}: "
-            "choose one"
-        )
-    refuse_seed(seed)
-    refuse_numbers(rearrangements=rearrangements)
-    if rearrangements < 1:
-        raise UserError(f"rearrangements is at least 1; got {rearrangements}")
-    source = _opened(source)
+    _require(correlation, rearrangements, seed)
+    source = opened(source)
     if isinstance(source, Recording):
+        if criterion != DEFAULT or contrasts is not None:
+            raise UserError(
+                "a criterion and `contrasts` select units of a store; the units of "
+                f"{source.path} are chosen: leave them out, or record others"
+            )
         compared = _with_recording(source, regions, layers, controls)
         chosen = f"units of {source.path}: {', '.join(source.choices)}"
     else:
@@ -148,12 +145,25 @@ def compare_regions(
     )
 
 
-def _opened(source: StoreReader | Recording | Path | str) -> StoreReader | Recording:
+def opened(source: StoreReader | Recording | Path | str) -> StoreReader | Recording:
+    """The store or recording at a path, or the one that is given."""
     if isinstance(source, Recording):
         return source
     if isinstance(source, Path | str) and kind_at(source) is RECORDING:
-        return Recording.open(source)
+        return open_recording(source)
     return StoreReader.of(source)
+
+
+def _require(correlation: str, rearrangements: int, seed: int) -> None:
+    if correlation not in get_args(Correlation):
+        raise UserError(
+            f"a correlation is {' or '.join(get_args(Correlation))}; got {correlation!r}: "
+            "choose one"
+        )
+    refuse_seed(seed)
+    refuse_numbers(rearrangements=rearrangements)
+    if rearrangements < 1:
+        raise UserError(f"rearrangements is at least 1; got {rearrangements}")
 
 
 def _ceilings(regions: Regions) -> str:

@@ -58,10 +58,16 @@ def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[l
     return [[*key, *cells] for key, cells in lines.items()]
 
 
-def correlations(found: BrainComparison, each_layer: bool, every: bool = True) -> Printed:
+def correlations(
+    found: BrainComparison,
+    each_layer: bool,
+    every: bool = True,
+    networks: Sequence[BrainComparison] = (),
+) -> Printed:
     """A row per region and population: the layer with the largest correlation, or every layer.
 
-    A long table has the first rows only, unless ``every`` row is wanted.
+    A long table has the first rows only, unless ``every`` row is wanted. Beside it stand the
+    correlations of the same layer and population in the other ``networks``, by their number.
     """
     best = {} if each_layer else {(one.region, one.population): one for one in found.best_layers}
     groups: dict[tuple[str, str], list[LayerCorrelation]] = {}
@@ -83,6 +89,10 @@ def correlations(found: BrainComparison, each_layer: bool, every: bool = True) -
         "r random units": [one.random_units for one in rows],
         "95 %": [span(one.random_units_low, one.random_units_high) for one in rows],
     }
+    for place, other in enumerate(networks, 1):
+        if other is not found:
+            its = {_key(one): one.correlation for one in other.correlations}
+            columns[f"r of {place}"] = [its.get(_key(one)) for one in rows]
     if best:
         held_out = [best[one.region, one.population] for one in rows]
         columns["held-out r"] = [one.correlation for one in held_out]
@@ -99,10 +109,23 @@ def correlations(found: BrainComparison, each_layer: bool, every: bool = True) -
     return Printed(title, [*known], [list(row) for row in zip(*known.values(), strict=True)], said)
 
 
+def unknown(found: BrainComparison) -> list[str]:
+    """Populations without a correlation in any layer: of too few units, or that do not vary."""
+    known = {one.population for one in found.correlations if one.correlation is not None}
+    return [name for name in dict.fromkeys(one.population for one in found.correlations)
+            if name not in known]  # fmt: skip
+
+
+def _key(one: LayerCorrelation) -> tuple[str, str, str]:
+    return one.region, one.population, one.layer
+
+
 def legend(results: Sequence[BrainComparison], each_layer: bool) -> Iterator[str]:
     """The columns of correlations in words, those that any of the ``results`` has."""
     rows = [one for found in results for one in found.correlations]
-    yield "p corrected: over layers. units: a mean over the folds that select"
+    yield "p corrected: over layers, not over regions and populations"
+    if any(one.units % 1 for one in rows):
+        yield "units: a mean over the folds that select"
     if any(one.outside_target is not None for one in rows):
         yield (
             "outside target: without the categories or stimuli that the units were selected for, "
@@ -113,6 +136,8 @@ def legend(results: Sequence[BrainComparison], each_layer: bool) -> Iterator[str
             "other units: all of the layer that the contrast does not select. random units: as "
             f"many of the layer, mean and middle 95 % of {DRAWS} draws"
         )
+    if len(results) > 1:
+        yield "r of 1, r of 2, ...: of the same population and layer in the other network"
     if not each_layer:
         for over in dict.fromkeys(one.over for found in results for one in found.best_layers):
             yield f"held-out r: of the layer that is best for all other {over}"
