@@ -68,7 +68,8 @@ class RegionOptions:
         instead of stores.
     correlation : By default pearson of responses, spearman of distances.
     rearrangements : Permutations of a region's categories or stimuli, for p; by default 10000.
-    controls : Also compare the other units of each layer, and as many random units.
+    controls : Also compare the other units of each layer, and as many random units. An untrained
+        network is a control too: name its store as well.
     each_layer : All layers, not only the best.
     """
 

@@ -417,14 +417,14 @@ def test_random_units_are_as_many_of_the_layer(
         ((selected, every),) = populations(store, T, parsed, [layer])
         own = [one.own for one in selected]
         # A population of all units can be drawn in one way.
-        drawn = random_populations(store, layer, [*own, every], every, 60, seed=3)
+        drawn = random_populations(store, layer, [*own, every], every, 30, seed=3)
         for one, its in zip(own, drawn[:-1], strict=True):
             assert {draw.sizes for draw in its} == {one.sizes}
         for draw in drawn[-1]:
             np.testing.assert_allclose(draw.profile, every.profile, atol=1e-12)
             np.testing.assert_allclose(draw.rdm, every.rdm, atol=1e-12)
-        again = random_populations(store, layer, [*own, every], every, 60, seed=3)
-        other = random_populations(store, layer, own, every, 60, seed=4)
+        again = random_populations(store, layer, [*own, every], every, 30, seed=3)
+        other = random_populations(store, layer, own, every, 30, seed=4)
         index = next(i for i, one in enumerate(own) if 0 < one.units < every.units)
         assert (again[index][0].profile == drawn[index][0].profile).all()
         assert (other[index][0].profile != drawn[index][0].profile).any()
@@ -785,8 +785,8 @@ def test_the_command_shows_controls_notes_and_the_other_network(
     asked_ = ["--roi", path, "--where", "t > 4", "--pairwise", "--controls", "--rearrangements", 9]
     code, out, err = command(folders.path, other.path, *asked_, "--wide")
     assert (code, err) == (0, "")
-    for said in ("domains of fLoc", "--contrast names others", "r outside target", "r other units",
-                 "r random units", "ceiling given", "0.5 to 0.5", "r of 2", "r of 1",
+    for said in ("domains of fLoc", "--contrast names others", "r outside", "other units",
+                 "random units", "ceiling given", "0.5 to 0.5", "r of 2", "r of 1",
                  "not over regions and populations"):  # fmt: skip
         assert said in out, said
     found = [fusiform.compare_regions(one, path, T, rearrangements=9) for one in (folders, other)]

@@ -83,10 +83,10 @@ def correlations(
         "layer": [one.layer for one in rows],
         "r": [one.correlation for one in rows],
         "p corrected": [one.p_corrected for one in rows],
-        "r outside target": [one.outside_target for one in rows],
-        "p outside target": [one.outside_target_p_corrected for one in rows],
-        "r other units": [one.other_units for one in rows],
-        "r random units": [one.random_units for one in rows],
+        "r outside": [one.outside_target for one in rows],
+        "p outside": [one.outside_target_p_corrected for one in rows],
+        "other units": [one.other_units for one in rows],
+        "random units": [one.random_units for one in rows],
         "95 %": [span(one.random_units_low, one.random_units_high) for one in rows],
     }
     for place, other in enumerate(networks, 1):
@@ -128,7 +128,7 @@ def legend(results: Sequence[BrainComparison], each_layer: bool) -> Iterator[str
         yield "units: a mean over the folds that select"
     if any(one.outside_target is not None for one in rows):
         yield (
-            "outside target: without the categories or stimuli that the units were selected for, "
+            "r outside, p outside: without the categories or stimuli that the units were selected for, "
             "to which they respond most by construction; p corrected over layers"
         )
     if any(one.random_units is not None for one in rows):
