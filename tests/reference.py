@@ -323,3 +323,57 @@ def softmax(scores: Sequence[float]) -> list[float]:
     """Exponentials of scores, divided by their sum."""
     powers = [math.exp(score - max(scores)) for score in scores]
     return [power / math.fsum(powers) for power in powers]
+
+
+def noise_ceiling(subjects: Sequence[Sequence[float]], ranked: bool) -> tuple[float, float]:
+    """Mean correlation of each subject with the mean of the others, and of all.
+
+    For Spearman's the ranks are averaged and ranked again; for Pearson's z-scores are averaged.
+    """
+
+    def scores(values: Sequence[float]) -> list[float]:
+        n, mean, m2 = moments(values)
+        return [(value - mean) / math.sqrt(m2 / n) for value in values]
+
+    scaled = [ranks(one) if ranked else scores(one) for one in subjects]
+
+    def against(number: int, members: Sequence[Sequence[float]]) -> float:
+        mean = [math.fsum(values) / len(members) for values in zip(*members, strict=True)]
+        return pearson(scaled[number], ranks(mean) if ranked else mean)
+
+    numbers = range(len(subjects))
+    low = [against(i, [one for j, one in enumerate(scaled) if j != i]) for i in numbers]
+    high = [against(i, scaled) for i in numbers]
+    return math.fsum(low) / len(low), math.fsum(high) / len(high)
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Pearson's r of the ranks."""
+    return pearson(ranks(a), ranks(b))
+
+
+def held_out_best(
+    subjects: Sequence[Sequence[float]],
+    layers: dict[str, Sequence[float]],
+    folds: Sequence[int],
+) -> tuple[float, list[str]]:
+    """Mean correlation with the layer that is best for other subjects on other stimuli.
+
+    Also the layer chosen for every subject and fold; a single subject is not left out.
+    """
+
+    def r(one: Sequence[float], other: Sequence[float], items: Sequence[int]) -> float:
+        return pearson([one[i] for i in items], [other[i] for i in items])
+
+    found, chosen = [], []
+    for fold in sorted(set(folds)):
+        own = [i for i, its in enumerate(folds) if its == fold]
+        others = [i for i, its in enumerate(folds) if its != fold]
+        for number, subject in enumerate(subjects):
+            rest = [one for i, one in enumerate(subjects) if i != number] or [subject]
+            means = {name: math.fsum(r(one, values, others) for one in rest) / len(rest)
+                     for name, values in layers.items()}  # fmt: skip
+            best = max(means, key=lambda name: means[name])
+            chosen.append(best)
+            found.append(r(subject, layers[best], own))
+    return math.fsum(found) / len(found), chosen
