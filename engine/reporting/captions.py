@@ -78,8 +78,8 @@ def localizers(
             _joined(
                 f"{stores[0]} and {stores[1]}, one network, each on all its stimuli; categories: "
                 f"{shortened(matched, 24)}{_without(found)}. Bands: {drawn}. Grey: as many units "
-                "at random within the feature maps that each localizer selects in, or anywhere in layers without "
-                "several units in a map (95 % of draws).",
+                "at random within the feature maps that each localizer selects in, or anywhere in "
+                "layers without several units in a map (95 % of draws).",
                 *_sentences(said),
             ),
         ),
@@ -132,6 +132,7 @@ def lesions(found: LesionEffects, store: str) -> dict[str, Caption]:
         "",
         f"Readout: {found.readout}, of {found.stimuli:,} stimuli; units were selected on "
         f"{found.selected_on}.",
+        f"{found.contrast_row}: the contrast of the changes." if found.contrast_row else "",
         f"Bars: 95 % intervals over {found.resamples:,} draws of stimuli"
         f"{f'; controls are means over {found.draws} draws of units' if controls else ''}.",
     )  # fmt: skip

@@ -132,7 +132,7 @@ def report(
         if figures is not None:
             from ..plotting.figures import write_figures
 
-            write_figures(data, Path(figures), more)
+            write_figures(data, Path(figures), more, found)
 
 
 def _analysed(

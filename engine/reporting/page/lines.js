@@ -6,7 +6,7 @@ const FEW_OR_NONE = "no or too few selective units";
 
 /**
  * panels: [{title, x: {ticks: [{at, label}], label}, format, series, bands}]
- * series: [{name, label, colour, dash, hollow, marker, points: [{x, y, low, high, apart, hollow, text}]}], x from 0 to 1;
+ * series: [{name, label, colour, dash, hollow, marker, opacity, points: [{x, y, low, high, apart, hollow, text}]}], x from 0 to 1;
  * several series of a panel have their label, or else their name, at their end; points apart may lie beyond the axis
  * bands: [{colour, opacity, bare, points: [{x, low, high}]}], drawn behind; bare ones without a line
  */
@@ -47,7 +47,7 @@ function drawLines(spec, width, theme) {
       const middle = unbroken(band.points, "low").map((part) => part.map((p) => [x(p.x), y(p.y ?? (p.low + p.high) / 2)]));
       for (const part of band.bare ? [] : middle) plot.line(part, { ...band, width: 1 });
     }
-    for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, 0.16);
+    for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, one.opacity ?? 0.16);
     for (const one of panel.series) row = drawSeries(plot, one, box, x, y, row, panel);
     drawNames(plot, labelled(panel), box, x, y, places.left(index) + places.wide, (one) => beyondAtEnd(panel, one));
     drawBeyond(plot, panel, domain, formatOf(panel), x, y);

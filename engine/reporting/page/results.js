@@ -251,7 +251,7 @@ function lesionsFigure(redraw, result) {
       const names = state.of === "effects" ? result.lesions : controls;
       const [name, value] = state.of === "effects" ? ["lesion", "change"] : ["control", "difference"];
       const step = 1 / categories.length;
-      const styles = names.map((one, i) => ({ name: one, colour: one === result.lesions[0] ? theme.ink : theme.muted, marker: i, hollow: one !== result.lesions[0], label: "" }));
+      const styles = names.map((one, i) => ({ name: one, colour: one === result.lesions[0] ? styleOf(0, theme, result.contrasts).colour : theme.muted, marker: i, hollow: one !== result.lesions[0], label: "", opacity: 0.45, unjoined: true }));
       const x = { turned: true, label: "category of the stimuli", ticks: categories.map((label, i) => ({ at: (i + 0.5) * step, label })) };
       const points = (quantity, one, i) => result.rows[state.of].filter((row) => row.quantity === quantity && row[name] === one).flatMap((row) => [
         { x: (categories.indexOf(row.category) + (i + 1) / (names.length + 1)) * step, y: row[value], low: row.low, high: row.high,
