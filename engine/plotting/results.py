@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..comparing.brains import BrainComparison
 from ..comparing.differences import Comparison
+from ..comparing.localizers import LocalizerComparison
 from ..lesions.result import LesionEffects
 from .axes import panels
 from .brains import regions
 from .lesions import lesions
+from .localizers import localizers
 from .training import training
 
 if TYPE_CHECKING:
@@ -47,5 +49,7 @@ def _panels(result: Any, layer: str) -> tuple[str, list[Callable[[Axes], Axes]]]
     if isinstance(result, BrainComparison):
         known = dict.fromkeys(row.region for row in result.correlations)
         return "regions", [lambda ax, r=r: regions(result, r, ax=ax) for r in known]
+    if isinstance(result, LocalizerComparison):
+        return "localizers", [lambda ax: localizers(result, ax=ax)]
     assert isinstance(result, LesionEffects)
     return "lesions", [lambda ax, q=q: lesions(result, q, ax=ax) for q in result.quantities]
