@@ -249,9 +249,8 @@ def _localizers() -> Iterator[str]:
     yield "```"
     for one in NETWORKS:
         stores = f"{one.name}.zarr {one.name}-funcloc.zarr"
-        yield from answered(
-            f"compare {stores} --localizers --categories places=houses --layers {one.shown[-1]}"
-        )
+        asked_of = f"--categories faces,objects,places=houses --layers {one.shown[-1]}"
+        yield from answered(f"compare {stores} --localizers {asked_of}")
 
 
 def _regions() -> Iterator[str]:
