@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from fusiform.engine.comparing.differences import compare as compare
     from fusiform.engine.comparing.localizers import compare_localizers as compare_localizers
     from fusiform.engine.contrasts.language.criterion import Criterion as Criterion
+    from fusiform.engine.contrasts.lesion_request import LesionRequest as LesionRequest
     from fusiform.engine.contrasts.select import save_contrast as save_contrast
     from fusiform.engine.contrasts.summary import summary as summary
     from fusiform.engine.doctor.diagnose import doctor as doctor
     from fusiform.engine.doctor.forecast import plan as plan
     from fusiform.engine.errors import UserError as UserError
+    from fusiform.engine.lesions.measure import measure_lesions as measure_lesions
+    from fusiform.engine.lesions.result import LesionEffects as LesionEffects
     from fusiform.engine.localizer import make_stimuli as make_stimuli
     from fusiform.engine.merge import merge as merge
     from fusiform.engine.networks.backbones import load_backbone as load_backbone
@@ -55,6 +58,8 @@ _HOME = {
     "Architecture": "networks.libraries.architecture",
     "Criterion": "contrasts.language.criterion",
     "Design": "spec",
+    "LesionEffects": "lesions.result",
+    "LesionRequest": "contrasts.lesion_request",
     "Listener": "scanning.progress",
     "Network": "spec",
     "Preprocessing": "preprocessing",
@@ -78,6 +83,7 @@ _HOME = {
     "lesion": "networks.hooks",
     "load_backbone": "networks.backbones",
     "make_stimuli": "localizer",
+    "measure_lesions": "lesions.measure",
     "merge": "merge",
     "open_recording": "responses.recording",
     "open_store": "querying.store",

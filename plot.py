@@ -5,14 +5,17 @@ They need matplotlib (``pip install 'fusiform[figures]'``). Without ``ax`` they 
 
 from fusiform.engine.plotting.best import best_images
 from fusiform.engine.plotting.brains import regions
-from fusiform.engine.plotting.selectivity import (
-    by_depth,
+from fusiform.engine.plotting.depth import by_depth
+from fusiform.engine.plotting.in_layer import (
     confusion,
     consistency,
     distributions,
     map,
     overlap,
 )
+from fusiform.engine.plotting.lesions import lesions
+from fusiform.engine.plotting.localizers import localizers
+from fusiform.engine.plotting.training import training
 from fusiform.engine.plotting.tuning import tuning
 
 __all__ = [
@@ -21,8 +24,11 @@ __all__ = [
     "confusion",
     "consistency",
     "distributions",
+    "lesions",
+    "localizers",
     "map",
     "overlap",
     "regions",
+    "training",
     "tuning",
 ]

@@ -41,11 +41,13 @@ class NetworkOptions:
 
     Parameters
     ----------
-    measures : Measures to compare, joined by commas; repeatable: share, share_of_living, csi,
-        d_prime, share_with_any (of feature maps), entropy, gini; by default
-        share,csi,d_prime,gini.
+    measures : Measures to compare, joined by commas; repeatable: share, share_of_living,
+        replicated, csi, d_prime, share_with_any (of feature maps), entropy, gini; by default
+        share,replicated,csi,d_prime,gini.
     pairing : Pair layers by name, the default, or by relative depth.
     against : The store that each is compared with, by default the first.
+    at : Positions of checkpoints, such as epochs, in the order of the stores; with --against
+        previous by default the number in which their names differ.
     allow : Differences that are allowed, and reported: stimuli, preprocessing, units, joined by
         commas; repeatable.
     resamples : Draws for intervals, by default 1000.
@@ -54,6 +56,7 @@ class NetworkOptions:
     measures: list[str] | None = None
     pairing: Literal["name", "depth"] | None = None
     against: Literal["first", "previous"] | None = None
+    at: list[str] | None = None
     allow: list[str] | None = None
     resamples: int | None = None
 
@@ -64,18 +67,20 @@ class RegionOptions:
 
     Parameters
     ----------
-    roi : Compare with brain regions instead; columns: region, category, response; or region,
-        first, second, distance; optionally subject.
-    recorded : The stores are recordings; for distances between stimuli.
+    roi : Compare with brain regions instead; columns: region, category (or stimulus), response; or
+        region, first, second, distance; optionally subject, ceiling. Stimuli need recordings
+        instead of stores.
     correlation : By default pearson of responses, spearman of distances.
-    rearrangements : Permutations of a region's categories, for p; by default 10000.
+    rearrangements : Permutations of a region's categories or stimuli, for p; by default 10000.
+    controls : Also compare the other units of each layer, and as many random units. An untrained
+        network is a control too: name its store as well.
     each_layer : All layers, not only the best.
     """
 
     roi: Path | None = None
-    recorded: bool = False
     correlation: Literal["pearson", "spearman"] | None = None
     rearrangements: int | None = None
+    controls: bool = False
     each_layer: bool = False
 
 
@@ -113,9 +118,10 @@ def compare(
 ) -> None:
     """Compare networks layer by layer, a network with brain regions, or two localizers.
 
-    Every network is compared with the first, or with the one before it (checkpoints, in order).
-    Intervals come from resampled feature maps, each with all its units. Networks that saw different
-    stimuli, or the same resized or cropped differently, are refused unless --allow names it.
+    Every network is compared with the first, or with the one before it. Checkpoints of a training
+    run also tell when each category first exceeds the untrained network, and chance. Intervals come
+    from resampled feature maps, each with all its units. Networks that saw different stimuli, or
+    the same resized or cropped differently, are refused unless --allow names it.
 
     Example: fusiform compare trained.zarr untrained.zarr --measures share,csi
     """
@@ -152,7 +158,8 @@ def _networks(
 
     opened = [open_store(path) for path in stores]
     remark(criterion, opened, asked["contrasts"])
-    measures = names(options.pop("measures", None), "share", "csi", "d_prime", "gini")
+    measures = names(options.pop("measures", None), "share", "replicated", "csi", "d_prime",
+                     "gini")  # fmt: skip
     allow = names(options.pop("allow", None))
     found = compare(opened, criterion, measures=measures, allow=allow, **options, **asked)
     if to.is_table:
@@ -170,12 +177,13 @@ def _with_regions(
     every: bool,
     to: To,
 ) -> None:
-    from fusiform import Store, compare_regions, open_recording, open_store
+    from fusiform import Recording, compare_regions
+    from fusiform.engine.comparing.brains import opened
 
     table, each_layer = options.pop("roi"), options.pop("each_layer", False)
-    opened = open_recording if options.pop("recorded", False) else open_store
     sources = [opened(path) for path in stores]
-    remark(criterion, [one for one in sources if isinstance(one, Store)], asked["contrasts"])
+    selecting = [one for one in sources if not isinstance(one, Recording)]
+    remark(criterion, selecting, asked["contrasts"])
     found = [compare_regions(source, table, criterion, **options, **asked) for source in sources]
     if to.is_table:
         _print_brains(found, each_layer, every)
@@ -214,38 +222,50 @@ def _warn(found: Comparison | LocalizerComparison, say: Callable[[str], None] = 
 
 def _print_comparison(found: Comparison, every: bool) -> None:
     """Networks side by side: a table for every measure."""
-    from fusiform.engine.comparing.tables import differences
+    from fusiform.engine.comparing.tables import differences, labels, onsets
 
-    for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
-        put_heading(path, f"{said['model']} ({said['weights']})", f"{number}  ")
+    names = labels(found)
+    for name, path, said in zip(names, found.stores, found.provenance, strict=True):
+        put_heading(path, f"{said['model']} ({said['weights']})", f"{name:>{len(names[0])}}  ")
     put(f"selective: {found.criterion}")
     _warn(found)
-    for table in differences(found, every):
+    for table in (*differences(found, every), *onsets(found, every)):
         print_titled(table)
     of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
     print()
     draws = f"over {found.resamples:,} draws of whole feature maps"
     put(f"95 %: {draws}. *: the interval{of} excludes 0")
+    references = {
+        "untrained": "the interval of the difference from the first network lies above 0",
+        "chance": "the share is larger than the one that 5 % of the network's shuffles reach",
+    }
+    for reference in dict.fromkeys(one.reference for one in found.onsets):
+        put(f"{reference}: {references[reference]}. -: never")
 
 
 def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
     """Networks beside regions of brains."""
-    from fusiform.engine.comparing.tables import correlations
+    from fusiform.engine.comparing.tables import correlations, legend, unknown
 
-    for number, found in enumerate(results):
-        print(end="\n" if number else "")
+    for number, found in enumerate(results, 1):
+        print(end="\n" if number > 1 else "")
         said = found.provenance
-        put_heading(found.source, f"{said['model']} ({said['weights']})")
+        place = f"{number}  " if len(results) > 1 else ""
+        put_heading(found.source, f"{said['model']} ({said['weights']})", place)
         put(found.chosen)
         put(f"regions: {found.regions}")
-        print_titled(correlations(found, each_layer, every))
+        for line in found.notes:
+            tell(line)
+        print_titled(correlations(found, each_layer, every, results))
+        if left_out := unknown(found):
+            print()
+            put(f"too few selective units in every layer: {shortened(left_out)}")
         if not found.held_out and found.chosen.startswith("selective"):
             print()
             put("measured on the stimuli that selected the units: the scan had --folds 1")
     print()
-    put("p corrected: over layers. units: a mean over the folds that select")
-    if any(found.best_layers for found in results) and not each_layer:
-        put("held-out r: of every subject with the layer that is best for all other subjects")
+    for line in legend(results, each_layer):
+        put(line)
 
 
 def _print_localizers(found: LocalizerComparison, every: bool) -> None:

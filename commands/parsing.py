@@ -36,6 +36,15 @@ def numbers(given: Iterable[str] | None, *default: int) -> list[int]:
         raise UserError(f"whole numbers joined by commas are needed; got {said!r}") from None
 
 
+def decimals(given: Iterable[str]) -> list[float]:
+    """Numbers, joined and repeated as names are."""
+    parts = names(given)
+    try:
+        return [float(part) for part in parts]
+    except ValueError:
+        raise UserError(f"numbers joined by commas are needed; got {','.join(parts)!r}") from None
+
+
 def dims(given: Iterable[str]) -> dict[str, str]:
     """``LAYER=DIM,...`` as a dict."""
     found: dict[str, str] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusiform.engine.errors import shortened
 from fusiform.engine.excerpt import MOST_ROWS, Excerpt, excerpt
-from fusiform.engine.texts import printable
+from fusiform.engine.texts import number, printable
 from fusiform.engine.urls import without_credentials
 from fusiform.engine.values import Format, as_json
 
@@ -102,7 +102,7 @@ def print_titled(table: Printed) -> None:
     numeric = {i for i in range(len(table.head))
                if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
     spans = {i for i, name in enumerate(table.head)
-             if name[:1].isdigit() or any(word in name for word in _INTERVALS)}  # fmt: skip
+             if name[-1:].isdigit() or any(word in name for word in _INTERVALS)}  # fmt: skip
     rows = [[_cell(value) for value in row] for row in table.rows]
     print_table(table.head, rows, right=numeric | spans)
     print_rest(table.said)
@@ -271,7 +271,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -23,6 +23,7 @@ BOUNDS: dict[str, tuple[int, str]] = {
     "threads_per_worker": (1_024, "no machine has more cores"),
     "resamples": (1_000_000, "more change no digit that is shown"),
     "rearrangements": (1_000_000, "more change no digit of p that is shown"),
+    "draws": (10_000, "each silences units once more for every stimulus"),
     "bins": (100_000, "more are no histogram that anyone reads"),
     "top": (2**31 - 1, "no layer has more units"),
     "random": (2**31 - 1, "no layer has more units"),

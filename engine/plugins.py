@@ -1,9 +1,12 @@
-"""Plug-ins: what installed packages add to fusiform by entry points."""
+"""Code of others: plug-ins of installed packages by entry points, and functions a user names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .errors import UserError, describe_failure, first_line
@@ -56,3 +59,32 @@ class Plugins:
                     f"raised {type(error).__name__} ({first_line(error)}): repair or uninstall it"
                 ) from error
         return None
+
+
+def imported(name: str, rule: str) -> Callable[..., Any]:
+    """The function that a user names as ``package.module:function``.
+
+    Parameters
+    ----------
+    rule : what functions are for, as the beginning of an error: ``units are made by``
+
+    Raises
+    ------
+    UserError : it cannot be imported, or is no function
+    """
+    module, _, attribute = name.partition(":")
+    if module not in sys.modules and "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as python -m does
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        if describe_failure(error):
+            raise
+        raise UserError(
+            f"{rule} package.module:function; cannot import {name!r} "
+            f"({type(error).__name__}: {first_line(error)}): check its name"
+        ) from None  # its text may hold credentials
+    if not callable(found):
+        raise UserError(f"{rule} a function; {name} is a {type(found).__name__}")
+    function: Callable[..., Any] = found
+    return function

@@ -27,6 +27,8 @@ ROOMS = {
     "scanning": {"stimuli", "networks", "moments", "decoding", "store", "contrasts"},
     "recording": {"stimuli", "networks", "moments", "decoding", "scanning", "store", "contrasts",
                   "querying", "responses"},
+    "lesions": {"stimuli", "networks", "decoding", "scanning", "recording", "store", "contrasts",
+                "querying", "analyses"},
     "distributing": {"stimuli", "networks", "moments", "decoding", "scanning", "store",
                      "contrasts"},
     # what a scan writes and everything else reads
@@ -37,7 +39,7 @@ ROOMS = {
     "responses": {"contrasts", "querying", "store"},
     "analyses": {"contrasts", "store"},
     "comparing": {"analyses", "contrasts", "responses", "store"},
-    "plotting": {"analyses", "comparing", "contrasts", "responses", "stimuli", "store"},
+    "plotting": {"analyses", "comparing", "contrasts", "lesions", "responses", "stimuli", "store"},
     "reporting": {"analyses", "contrasts", "plotting", "querying", "responses", "stimuli",
                   "store"},
     # what a scan costs

@@ -144,6 +144,22 @@ def test_units_selected_by_two_contrasts_are_counted(odd: Odd, criterion, texts)
         np.testing.assert_array_equal(np.diag(census.both), census.selective)
 
 
+@pytest.mark.parametrize(("criterion", "texts"), ASKED)
+def test_units_selected_on_several_folds_are_counted(odd: Odd, criterion, texts) -> None:
+    for census, selection, _ in taken(odd, criterion, texts):
+        maps, folds = maps_of(census.layer), selection.selective_fold.shape[1]
+        assert census.by_fold.shape == census.again.shape
+        if folds == 1:
+            assert census.by_fold.size == 0
+            continue
+        for index, fold, channel in np.ndindex(*census.by_fold.shape):
+            masks = selection.selective_fold[index]
+            own = [u for u in range(census.units) if maps[u] == channel and masks[fold, u]]
+            again = sum(bool(masks[j, u]) for u in own for j in range(folds) if j != fold)
+            assert census.by_fold[index, fold, channel] == len(own)
+            assert census.again[index, fold, channel] == again
+
+
 def sides_of(contrast: Contrast, groups: Sequence[np.ndarray], u: int) -> dict[str, float]:
     """Measures of a unit, from its responses to each category."""
     weights = dict(zip((*contrast.target, *contrast.baseline), contrast.weights, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +18,10 @@ import fusiform
 from fusiform import Criterion, UserError, plot
 from fusiform.engine.analyses.analyse import Analysis
 from fusiform.engine.comparing.brains import BrainComparison
+from fusiform.engine.comparing.differences import Comparison
+from fusiform.engine.comparing.localizers import LocalizerComparison
+from fusiform.engine.layer import Layer
+from fusiform.engine.lesions.result import Effect, LesionEffects
 from fusiform.engine.responses.driving import strongest
 
 from . import made
@@ -48,8 +54,63 @@ def compared(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Brain
 
 
 @pytest.fixture(scope="module")
+def trained(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """The synthetic store at three epochs, in the middle of which it has other responses."""
+    folder = tmp_path_factory.mktemp("trained")
+
+    def others(layer: Layer) -> list[list[np.ndarray]]:
+        return [[values[:, ::-1] ** 2 for values in folds] for folds in made.samples(layer)]
+
+    made.fill(folder / "other.zarr", drawn=others)
+    stores = [made_path, folder / "other.zarr", made_path]
+    return fusiform.compare(stores, at=[0, 1, 20], resamples=20)
+
+
+@pytest.fixture(scope="module")
+def lesioned() -> LesionEffects:
+    """A lesion with two controls, in three categories and their contrast."""
+    rows = [
+        Effect("probability", lesion, category, 9, 0.5, 0.5 + change, change, change - 0.1,
+               change + 0.2, None, None)
+        for change, (lesion, category) in zip(
+            np.linspace(-0.5, 0.1, 12).tolist(),
+            itertools.product(("selective", "matched", "random"), ("a", "b", "c", "a > b")),
+            strict=True,
+        )
+    ]  # fmt: skip
+    return LesionEffects(
+        store="made.zarr", provenance={}, contrast="b", contrast_row="a > b", criterion="t > 5",
+        layers=("head",), readout="classes", quantities=("probability",),
+        categories=("a", "b", "c"), selected_on="other folds", stimuli=27, draws=1, resamples=9,
+        seed=0, silenced=(), effects=tuple(rows), differences=(),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def localized(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalizerComparison:
+    """The synthetic store, and another of the same units with other stimuli."""
+    other = tmp_path_factory.mktemp("localized") / "other.zarr"
+
+    def shifted(layer: Layer) -> list[list[np.ndarray]]:
+        return [[values + np.linspace(0, 0.1, len(values))[:, np.newaxis] for values in folds]
+                for folds in made.samples(layer)]  # fmt: skip
+
+    made.fill(other, drawn=shifted)
+    both = [shutil.copytree(made_path, other.parent / "own.zarr"), other]
+    for path in both:
+        made.annotate(path, weights_sha256="a" * 64)
+    return fusiform.compare_localizers(both, Criterion("rest", "t > 3"), resamples=20)
+
+
+@pytest.fixture(scope="module")
 def asks(
-    found: Analysis, compared: BrainComparison, made_path: Path, two_stores: Path
+    found: Analysis,
+    compared: BrainComparison,
+    trained: Comparison,
+    lesioned: LesionEffects,
+    localized: LocalizerComparison,
+    made_path: Path,
+    two_stores: Path,
 ) -> dict[str, Callable[..., Any]]:
     """A call of every public function, without its axes."""
     return {
@@ -58,9 +119,12 @@ def asks(
         "confusion": lambda **ax: plot.confusion(found, **ax),
         "consistency": lambda **ax: plot.consistency(found, **ax),
         "distributions": lambda **ax: plot.distributions(found, **ax),
+        "lesions": lambda **ax: plot.lesions(lesioned, **ax),
+        "localizers": lambda **ax: plot.localizers(localized, **ax),
         "map": lambda **ax: plot.map(found, "faces", **ax),
         "overlap": lambda **ax: plot.overlap(found, **ax),
         "regions": lambda **ax: plot.regions(compared, "FFA", **ax),
+        "training": lambda **ax: plot.training(trained, "layer1.0", **ax),
         "tuning": lambda **ax: plot.tuning(made_path, "layer1.0", **ax),
     }
 
@@ -157,7 +221,7 @@ def test_lines_have_the_values_of_the_analysis(found: Analysis, measure: str) ->
     assert drawn
     assert [label.get_text() for label in ax.get_xticklabels()] == list(found.layers)
     assert said(ax).startswith(f"selective: {found.criterion}")
-    assert ("(%)" in ax.get_ylabel()) == ("share" in measure)
+    assert ("(%)" in ax.get_ylabel()) == measure.startswith("share")
 
 
 def test_bands_are_the_intervals_of_the_analysis(found: Analysis) -> None:
@@ -212,6 +276,7 @@ def test_an_analysis_without_selective_units_says_so(none: Analysis) -> None:
     ]
     for ax in plots:
         assert any("selective units" in text.get_text() for text in ax.texts if not text.get_gid())
+        assert not [one for one in ax.get_lines() if any(one.get_ydata())]
         ax.figure.canvas.draw()
 
 
@@ -224,7 +289,7 @@ def test_one_layer_and_one_contrast_are_drawn(made_path: Path) -> None:
 
 
 def test_a_hundred_layers_have_few_names(found: Analysis) -> None:
-    layers = tuple(f"features.block{k}.conv" for k in range(100))
+    layers = tuple(f"features.denseblock4.denselayer{k}.conv" for k in range(100))
     rows = tuple(
         replace(found.shares[0], layer=name, share=k / 100) for k, name in enumerate(layers)
     )
@@ -232,6 +297,7 @@ def test_a_hundred_layers_have_few_names(found: Analysis) -> None:
     ax = plot.by_depth(many, contrasts="faces")
     assert points(ax, "faces") == {k: k / 100 for k in range(100)}
     assert 10 <= len(ax.get_xticks()) <= 40
+    assert ax.get_xticklabels()[0].get_text() == "features.den…layer0.conv"
 
 
 def test_more_contrasts_than_can_be_told_apart_are_refused(found: Analysis) -> None:
@@ -342,6 +408,88 @@ def test_regions_have_the_correlations_and_the_ceiling(compared: BrainComparison
     assert filled == [[layers.index("head")]] * len({row.population for row in rows})
 
 
+# Training and lesions
+
+
+@pytest.mark.parametrize("measure", ["share", "csi", "replicated"])
+def test_training_has_the_measures_of_every_checkpoint(trained: Comparison, measure: str) -> None:
+    ax = plot.training(trained, "encoder.ln", measure)
+    drawn = 0
+    for name in made.CATEGORIES:
+        rows = [
+            row
+            for row in trained.values
+            if (row.layer, row.contrast, row.measure) == ("encoder.ln", name, measure)
+        ]
+        expected = {trained.at[row.network - 1]: row.value for row in rows}
+        assert points(ax, name) == {x: y for x, y in expected.items() if y is not None}
+        drawn += len(points(ax, name))
+    assert drawn > 3
+    assert ax.get_xlabel() == trained.axis
+    one = plot.training(trained, "encoder.ln", measure, "scenes")
+    vertices = np.concatenate(
+        [band.get_paths()[0].vertices for band in one.collections if band.get_paths()]
+    ).tolist()
+    row = next(
+        row
+        for row in trained.values
+        if row.low is not None
+        and row.measure == measure
+        and (row.layer, row.contrast) == ("encoder.ln", "scenes")
+    )
+    x = trained.at[row.network - 1]
+    assert [x, row.low] in vertices
+    assert [x, row.high] in vertices
+    assert ("(%)" in ax.get_ylabel()) == (measure != "csi")
+
+
+def test_lesions_have_the_changes_of_every_category(lesioned: LesionEffects) -> None:
+    ax = plot.lesions(lesioned)
+    categories = [label.get_text() for label in ax.get_xticklabels()]
+    assert categories == ["a", "b", "c", "a > b"]
+    bars = [bar for one in ax.collections for bar in one.get_segments()]
+    for row in lesioned.effects:
+        found = points(ax, row.lesion)
+        (x,) = [x for x in found if abs(x - categories.index(row.category)) < 0.3]
+        assert found[x] == row.change
+        assert any(bar.tolist() == [[x, row.low], [x, row.high]] for bar in bars)
+    assert "probability" in ax.get_ylabel()
+
+
+# Localizers
+
+
+@pytest.mark.parametrize("chance", ["maps", "units"])
+def test_localizers_have_the_overlap_and_chance(
+    localized: LocalizerComparison, chance: str
+) -> None:
+    ax = plot.localizers(localized, chance=chance)
+    layers = [label.get_text() for label in ax.get_xticklabels()]
+    for name in made.CATEGORIES:
+        rows = [row for row in localized.overlap if localized.labels[row.contrast] == name]
+        expected = {layers.index(row.layer): row.dice for row in rows}
+        assert points(ax, name) == {x: y for x, y in expected.items() if y is not None}
+        assert points(ax, name)
+        assert points(plot.localizers(localized, rows[0].contrast), name) == points(ax, name)
+    one = plot.localizers(localized, "faces", chance)
+    vertices = np.concatenate([band.get_paths()[0].vertices for band in one.collections
+                               if band.get_paths()]).tolist()  # fmt: skip
+    row = next(row for row in localized.overlap if row.dice and row.layer == "layer1.0"
+               and localized.labels[row.contrast] == "faces")  # fmt: skip
+    both = row.chance_high if chance == "units" else row.map_chance_high
+    for y in (row.dice_low, row.dice_high, 2 * both / (row.selective + row.other_selective)):
+        assert any(at == 0 and one == pytest.approx(y) for at, one in vertices)
+
+
+def test_unknown_contrasts_of_localizers_are_refused(localized: LocalizerComparison) -> None:
+    with pytest.raises(UserError, match="did you mean faces"):
+        plot.localizers(localized, "face")
+    with pytest.raises(UserError, match="no chance 'map'"):
+        plot.localizers(localized, chance="map")
+    with pytest.raises(UserError, match="a result of `compare_localizers`; got tuple"):
+        plot.localizers(())
+
+
 # Best images
 
 
@@ -405,6 +553,12 @@ def test_images_that_are_not_as_recorded_are_not_shown(
         (lambda found, *_: plot.regions(found), "a result of `compare_regions`; got Analysis"),
         (lambda *a: plot.tuning(a[2], "layer9"), "layer9"),
         (lambda *a: plot.best_images(a[3], "faces"), "faces"),
+        (lambda *a: plot.lesions(a[0]), "a result of `measure_lesions`; got Analysis"),
+        (lambda *a: plot.lesions(a[4], "chance"), "no quantity 'chance'"),
+        (lambda *a: plot.training(a[5], "layer9"), "no layer 'layer9'"),
+        (lambda *a: plot.training(a[5], "head", "shares"), "did you mean share"),
+        (lambda *a: plot.training(a[5], "head", contrasts="x"), "no contrast 'x'"),
+        (lambda *a: plot.training(replace(a[5], at=None), "head"), "give them in `at`"),
         (lambda *a: plot.best_images(a[3], "blobs", "layer9"), "no layer 'layer9'"),
         (lambda *a: plot.best_images(a[3], "blobs", units=0), "1 to 20; got 0 and 6"),
     ],
@@ -414,11 +568,13 @@ def test_what_cannot_be_drawn_is_refused_in_a_line(
     compared: BrainComparison,
     made_path: Path,
     two_stores: Path,
+    lesioned: LesionEffects,
+    trained: Comparison,
     ask: Callable[..., Any],
     message: str,
 ) -> None:
     with pytest.raises(UserError, match=message):
-        ask(found, compared, made_path, two_stores / "r.zarr")
+        ask(found, compared, made_path, two_stores / "r.zarr", lesioned, trained)
     assert not pyplot.get_fignums()
 
 

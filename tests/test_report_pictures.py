@@ -300,7 +300,7 @@ def test_a_layer_without_positions_does_not_flatten_the_others_in_print(
                     lambda at, k: shares[k] if at == head else 0.02)  # fmt: skip
     figures = curves.over_layers(found, curves.SHARE), overview.overview(found, details)
     for figure in figures:
-        panels = [axis for axis in figure.get_axes() if "share" in axis.get_ylabel()]
+        panels = [axis for axis in figure.get_axes() if "selective units" in axis.get_ylabel()]
         assert panels
         for axis in panels:
             low, high = axis.get_ylim()
@@ -411,7 +411,7 @@ def test_the_composed_figure_has_tuning_curves_rdms_shares_and_csi(drawn: dict[s
         text.get_text()
         for text in drawn["overview"].findobj(pytest.importorskip("matplotlib.text").Text)
     )
-    for word in (*"abcd", "all living units", "share of units selective", "CSI, held out"):
+    for word in (*"abcd", "all living units", "selective units (%)", "CSI, held out"):
         assert word in text
     assert "chance is unknown" in text.replace("\n", " ")
 

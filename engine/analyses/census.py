@@ -36,6 +36,8 @@ class Census:
     by_channel : units selective on all stimuli ``[contrast, channel]``
     place_living, by_place : the same by position, ``[y, x]`` or ``[token]``, after ``contrast``;
         None for a layer without positions
+    by_fold, again : units selected on each fold, and how many times the other folds select them
+        again ``[contrast, fold, channel]``; empty for one fold
     csi, d_prime, preferred, others : held-out CSI, d', and responses to target and baseline, of
         units selected on one fold and measured on the others; empty for one fold
     response : moments of the responses of all living units to all stimuli
@@ -56,6 +58,8 @@ class Census:
     by_channel: Counts
     place_living: Counts | None
     by_place: Counts | None
+    by_fold: Counts
+    again: Counts
     csi: HeldOut
     d_prime: HeldOut
     preferred: HeldOut
@@ -100,7 +104,8 @@ def take_census(
     layers : names or globs of layers
     contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
     parts : what to count beside units by feature map and position: ``held_out`` measures and the
-        responses of all units, ``both``, ``confusion``, ``means``. Fields of others are empty
+        responses of all units, ``replicated`` ones, ``both``, ``confusion``, ``means``. Fields
+        of others are empty
 
     Raises
     ------

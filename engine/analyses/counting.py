@@ -23,7 +23,7 @@ from .maps import Maps
 from .patterns import CategoryMeans
 
 # What a census may leave out; its fields are then empty.
-PARTS = ("held_out", "both", "confusion", "means")
+PARTS = ("held_out", "replicated", "both", "confusion", "means")
 _MEASURES = {"csi": "csi", "d_prime": "d_prime", "preferred": "response",
              "others": "baseline_response"}  # fmt: skip
 # Values of means that are squared at a time.
@@ -53,6 +53,8 @@ class LayerCounter:
             self._place_living = np.zeros((1, *maps.shape), np.int64)
             self._by_place = np.zeros((number, *maps.shape), np.int64)
         self._held_out = {name: HeldOutValues(number, maps.number) for name in _MEASURES}
+        folds = store.folds if "replicated" in parts and store.folds > 1 else 0
+        self._by_fold, self._again = np.zeros((2, number, folds, maps.number), np.int64)
         self._response = Moments(0, np.nan, np.nan)
         self._both = np.zeros((number, number) if "both" in parts else (0, 0), np.int64)
         self._confusion: Counts | None = None
@@ -70,6 +72,8 @@ class LayerCounter:
         if self._place_living is not None and self._by_place is not None:
             maps.count_places(self._place_living, living[np.newaxis], slab)
             maps.count_places(self._by_place, chosen.selective, slab)
+        if self._by_fold.size:
+            self._count_folds(slab, flat, chosen.selective_fold)
         if "both" in self._parts:
             self._count_both(chosen.selective)
         if not {"held_out", "confusion", "means"} & set(self._parts):
@@ -90,6 +94,8 @@ class LayerCounter:
             "by_channel": self._by_channel,
             "place_living": None if self._place_living is None else self._place_living[0],
             "by_place": self._by_place,
+            "by_fold": self._by_fold,
+            "again": self._again,
             **{name: held_out.joined() for name, held_out in self._held_out.items()},
             "response": self._response,
             "both": self._both,
@@ -97,6 +103,14 @@ class LayerCounter:
             "means": self._means[0],
             "fold_means": tuple(self._means[1:]),
         }
+
+    def _count_folds(self, slab: Slab, flat: slice, selective: NDArray[np.bool_]) -> None:
+        """Count the units selected on every fold, and how often other folds select them again."""
+        times = selective.sum(axis=1, dtype=np.int16)
+        for fold in range(self._store.folds):
+            own = selective[:, fold]
+            self._maps.count(self._by_fold[:, fold], own, slab, flat)
+            self._maps.count(self._again[:, fold], (times - 1) * own, slab, flat)
 
     def _count_both(self, selective: NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(selective.any(axis=1))

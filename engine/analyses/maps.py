@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,9 @@ class Maps:
         self._places = tuple(axis for axis, dim in enumerate(layer.dims) if dim in _PLACES)
         self.shape = tuple(layer.shape[axis] for axis in self._places) or None
 
-    def count(self, counts: NDArray[np.int64], mask: NDArray[np.bool_], slab: Slab, flat: slice
+    def count(self, counts: NDArray[np.int64], mask: NDArray[Any], slab: Slab, flat: slice
               ) -> None:  # fmt: skip
-        """Add a slab's units in ``mask [row, unit]`` to ``counts [row, map]``."""
+        """Add a slab's units in ``mask [row, unit]``, or numbers, to ``counts [row, map]``."""
         if self.channel is None:
             counts[:, flat] += mask
             return
@@ -61,7 +62,7 @@ def _lengths(slab: Slab) -> tuple[int, ...]:
     return tuple(part.stop - part.start for part in slab)
 
 
-def _summed(mask: NDArray[np.bool_], slab: Slab, kept: tuple[int, ...]) -> NDArray[np.int64]:
+def _summed(mask: NDArray[Any], slab: Slab, kept: tuple[int, ...]) -> NDArray[np.int64]:
     """Numbers of units ``[row, *kept]`` along some axes of a slab."""
     lengths = _lengths(slab)
     summed = tuple(axis + 1 for axis in range(len(slab)) if axis not in kept)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..results import long_form
 from ..table import Table, of_rows
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
     from .localizers import CrossValidation, LocalizerComparison
 
 _DIFFERENCES: dict[str, type] = {
-    "store": str, "other_store": str, "criterion": str, "layer": str, "other_layer": str,
-    "contrast": str, "quantity": str, "value": float, "low": float, "high": float,
+    "store": str, "at": float, "other_store": str, "criterion": str, "layer": str,
+    "other_layer": str, "contrast": str, "quantity": str, "value": float, "low": float,
+    "high": float,
 }  # fmt: skip
 _CORRELATIONS: dict[str, type] = {
     "store": str, "criterion": str, "regions": str, "region": str, "population": str,
-    "layer": str, "quantity": str, "value": float,
+    "layer": str, "over": str, "quantity": str, "value": float, "low": float, "high": float,
 }  # fmt: skip
 _LOCALIZERS: dict[str, type] = {
     "store": str, "other_store": str, "criterion": str, "layer": str, "contrast": str,
@@ -30,60 +32,77 @@ _LOCALIZERS: dict[str, type] = {
 
 
 def differences(found: Comparison) -> Iterator[Table]:
-    """The measures of every store, then the differences ``store`` - ``other_store``.
+    """The measures of every store, the differences ``store`` - ``other_store``, and the onsets.
 
-    The first table has no rows.
+    ``at`` is the position of ``store``. Onsets are positions; a missing one was not reached. The
+    first table has no rows.
     """
     yield Table({}).arranged(_DIFFERENCES)
-    values: dict[tuple[int, str, str, str], float | None] = {}
-    for one in found.differences:
-        values.setdefault((one.first, one.layer, one.contrast, one.measure), one.value)
-        values.setdefault((one.second, one.other_layer, one.contrast, one.measure), one.other_value)
-    if not values:
-        return
-    numbers, layers, contrasts, measures = zip(*values, strict=True)
-    measured = Table(
+    parts = [_values(found)] if found.values else []
+    parts += [_compared(found)] if found.differences else []
+    parts += [_onsets(found)] if found.onsets else []
+    for part in parts:
+        yield part.labelled("criterion", found.criterion).arranged(_DIFFERENCES)
+
+
+def _values(found: Comparison) -> Table:
+    columns = of_rows(found.values).columns
+    return Table(
         {
-            "store": [found.stores[number - 1] for number in numbers],
-            "layer": layers,
-            "contrast": contrasts,
-            "quantity": measures,
-            "value": np.array([*values.values()], np.float64),
+            **_networks(found, columns["network"]),
+            "quantity": columns["measure"],
+            **{name: columns[name] for name in ("layer", "contrast", "value", "low", "high")},
         }
     )
-    whole = of_rows(found.differences)
-    columns = whole.columns
-    compared = Table(
+
+
+def _compared(found: Comparison) -> Table:
+    columns = of_rows(found.differences).columns
+    return Table(
         {
-            "store": [found.stores[number - 1] for number in columns["second"]],
+            **_networks(found, columns["second"]),
             "other_store": [found.stores[number - 1] for number in columns["first"]],
             "layer": columns["other_layer"],
             "other_layer": columns["layer"],
-            "contrast": columns["contrast"],
             "quantity": [f"{measure}_difference" for measure in columns["measure"]],
             "value": columns["difference"],
-            "low": columns["low"],
-            "high": columns["high"],
+            **{name: columns[name] for name in ("contrast", "low", "high")},
         }
     )
-    for table in (measured, compared):
-        yield table.labelled("criterion", found.criterion).arranged(_DIFFERENCES)
+
+
+def _networks(found: Comparison, numbers: NDArray[np.int64]) -> dict[str, Any]:
+    """The stores of some networks, and their positions."""
+    own = {"store": [found.stores[number - 1] for number in numbers]}
+    return own if found.at is None else {**own, "at": np.array(found.at)[numbers - 1]}
+
+
+def _onsets(found: Comparison) -> Table:
+    table = long_form(of_rows(found.onsets)).without("low", "high")
+    columns = table.columns
+    quantity = [
+        f"{name}_above_{reference}"
+        for name, reference in zip(columns["quantity"], columns["reference"], strict=True)
+    ]
+    return Table({**table.without("reference", "quantity").stored, "quantity": quantity})
 
 
 def correlations(found: BrainComparison) -> Iterator[Table]:
-    """The correlation of every layer, then that of the best layer in held-out subjects.
+    """The correlation of every layer, then that of the best layer on what is held out.
 
-    The correlation is named after its kind, as ``pearson`` and ``held_out_pearson``. The first
-    table has no rows.
+    The correlation is named after its kind, as ``pearson`` and ``held_out_pearson``; ceilings of
+    the table are ``given_ceiling_low`` and ``given_ceiling_high``. The first table has no rows.
     """
     criterion = found.chosen.removeprefix("selective: ")
+    names = {"correlation": found.correlation}
+    if found.ceilings == "given":
+        names |= {name: f"given_{name}" for name in ("ceiling_low", "ceiling_high")}
     yield Table({}).arranged(_CORRELATIONS)
     for rows, before in ((found.correlations, ""), (found.best_layers, "held_out_")):
         if rows:
-            whole = of_rows(rows)
-            whole = Table({found.correlation if name == "correlation" else name: values
-                           for name, values in whole.stored.items()})  # fmt: skip
-            own = long_form(whole, before=before).without("low", "high")
+            whole = of_rows(rows).stored
+            renamed = Table({names.get(name, name): values for name, values in whole.items()})
+            own = long_form(renamed, before=before)
             for name, text in (("store", found.source), ("criterion", criterion),
                                ("regions", found.regions)):  # fmt: skip
                 own = own.labelled(name, text)

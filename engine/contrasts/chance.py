@@ -53,6 +53,11 @@ def chance(
     yield from (pair for pair in zip(store.layers, shares, strict=True) if pair[0] in layers)
 
 
+def reached(shares: Shares) -> Shares:
+    """The share ``[contrast]`` that 5 % of the shuffles reach, of ``[contrast, shuffle]``."""
+    return np.asarray(np.quantile(shares, 0.95, axis=1, method="higher"))
+
+
 def _shuffles(store: StoreReader, layer: Layer, evaluation: Evaluation) -> list[SlabValues]:
     """The drawn units of a layer on all stimuli, evaluated for every shuffle."""
     count, mean, m2 = samples_of(store.shuffled_moments(layer))[0]

@@ -16,7 +16,7 @@ from ..results import Result, long_form
 from ..store.chunking import Slab
 from ..store.store_reader import StoreReader
 from ..table import Table, of_rows
-from .chance import chance
+from .chance import Shares, chance, reached
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
 from .measures import Measured
@@ -152,10 +152,11 @@ def summary(
     store = StoreReader.of(store)
     parsed = parse_contrasts(contrasts, store.categories)
     named = store.layers_named(layers)
-    by_chance: dict[str, NDArray[np.float64]] = {}
+    by_chance: dict[str, tuple[Shares, Shares]] = {}
     if store.shuffles:
         by_chance = {
-            layer.name: shares for layer, shares in chance(store, criterion, parsed, named)
+            layer.name: (shares.mean(axis=1), reached(shares))
+            for layer, shares in chance(store, criterion, parsed, named)
         }
     rows = []
     for layer, slabs in select_slabs(store, criterion, parsed, named):
@@ -163,7 +164,7 @@ def summary(
         for (slab, _), chosen in zip(store.slabs(layer), slabs, strict=True):
             counted.add(slab, chosen)
         for index, contrast in enumerate(parsed):
-            shares = by_chance[layer.name][index] if by_chance else None
+            average, largest = by_chance.get(layer.name, (None, None))
             rows.append(
                 Row(
                     layer.name,
@@ -173,8 +174,8 @@ def summary(
                     counted.nonfinite,
                     int(counted.selective[index]),
                     counted.held_out(index),
-                    None if shares is None else float(shares.mean()),
-                    None if shares is None else float(np.quantile(shares, 0.95, method="higher")),
+                    None if average is None else float(average[index]),
+                    None if largest is None else float(largest[index]),
                 )
             )
     return Summary(rows, str(store.path), str(criterion))

@@ -128,11 +128,7 @@ def lesion(
     ...     logits = model(images)
     """
     refuse_units(units)
-    if is_function(units):
-        raise UserError(
-            f"a lesion silences elements of a layer; which of them a unit of {units} depends on is "
-            "not known: scan other `units`, or change the network with hooks of your own"
-        )
+    refuse_functions(units)
     network = uncompiled(model)
     modules, transformer = dict(named_modules(network)), transformer_of(network)
     for name, mask in masks.items():
@@ -159,6 +155,20 @@ def lesion(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def refuse_functions(units: str) -> None:
+    """Raise for units that a user's function makes: they are no elements of a layer.
+
+    Raises
+    ------
+    UserError : they are
+    """
+    if is_function(units):
+        raise UserError(
+            f"a lesion silences elements of a layer; which of them a unit of {units} depends on is "
+            "not known: scan other `units`, or change the network with hooks of your own"
+        )
 
 
 def _silence(

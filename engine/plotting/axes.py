@@ -39,6 +39,8 @@ _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2)), (0, (6, 1, 1, 1, 
 OTHERS: Json = {"color": GREY, "marker": ".", "markersize": 2.5, "linewidth": 0.8}
 # Names, and markers of a line, that an axis has room for.
 _MOST_TICKS = 40
+# Letters of a name at an axis.
+_LONGEST = 24
 _POINTS = 72
 # Small print: its points, and letters per inch.
 SMALL, _LETTERS = 6, 21
@@ -70,11 +72,13 @@ def store_style(s: int, colour: str) -> dict[str, Any]:
 
 def fitted(text: str, inches: float, points: float = 8) -> str:
     """A bold title with its middle left out if it is wider than its panel."""
-    most = max(8, int(inches * _POINTS / (_BOLD * points)))
-    if len(text) > most:
-        tail = (most - 1) // 2
-        text = f"{text[: most - 1 - tail]}…{text[-tail:]}"
-    return plain(text)
+    return plain(_clipped(text, max(8, int(inches * _POINTS / (_BOLD * points)))))
+
+
+def _clipped(text: str, most: int) -> str:
+    """A text with its middle left out if it has more than ``most`` letters."""
+    tail = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[-tail:]}"
 
 
 def legend(part: Any, axis: Axes, place: str, inches: float) -> None:
@@ -132,7 +136,7 @@ def wrapped(text: str, inches: float) -> str:
 def ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
     """Places and names of at most as many ticks as an axis has room for."""
     places = at_steps(range(len(names)), step_over(len(names), _MOST_TICKS))
-    return places, [plain(names[place]) for place in places]
+    return places, [plain(_clipped(names[place], _LONGEST)) for place in places]
 
 
 def name_ticks(

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..comparing.brains import RECORDED, BrainComparison
+from ..comparing.brains import BrainComparison
 from ..comparing.correlations import LayerCorrelation
 from ..comparing.populations import EVERY_UNIT
+from ..comparing.recorded import RECORDED
 from ..errors import UserError, shortened
 from .axes import GREY, blank, name_ticks, plain, style_of
 from .palette import of_category
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _EVERY: dict[str, Any] = {"color": GREY, "marker": ".", "linestyle": "-", "linewidth": 1.8}
+_WHOLE = (EVERY_UNIT, "recorded units")
 _SIGNIFICANT = 0.05
 
 
@@ -83,7 +85,7 @@ def regions(
 
 def _styles(populations: list[str]) -> dict[str, dict[str, Any]]:
     """Styles of populations: those of categories, and all units apart."""
-    selective = [name for name in populations if name not in (EVERY_UNIT, RECORDED)]
+    selective = [name for name in populations if name not in _WHOLE]
     return {
         name: style_of(of_category(selective.index(name))) if name in selective else _EVERY
         for name in populations

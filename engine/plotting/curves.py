@@ -59,14 +59,6 @@ class Line(NamedTuple):
     chosen: Callable[[Json], bool] = lambda _: True
     by_contrast: bool = False
 
-    def label_axis(self, axis: Axes) -> None:
-        """Name the quantity at an axis, which shows shares in percent."""
-        from matplotlib.ticker import PercentFormatter
-
-        axis.set_ylabel(self.label)
-        if self.label.endswith("(%)"):
-            axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
-
     @property
     def has_means(self) -> bool:
         """Whether values are means over units, and not shares of them."""
@@ -107,6 +99,15 @@ class Line(NamedTuple):
         return (min(shown) - margin, max(shown) + margin) if margin else None
 
 
+def label_axis(axis: Axes, label: str) -> None:
+    """Name the quantity at an axis, which shows shares in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_ylabel(label)
+    if label.endswith("(%)"):
+        axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
+
+
 def _is_next(store: Json, before: Json, row: Json) -> bool:
     alike = _is_placeless(store, before) == _is_placeless(store, row)
     return alike and row["layer"] == before["layer"] + 1
@@ -121,19 +122,19 @@ def _spread(name: str, value: str, label: str) -> Line:
     return Line(name, "spread", label, value, None, None, band=band, by_contrast=True)
 
 
-SHARE = Line("share-by-depth", "shares", "share of units selective (%)", "share", "low", "high")
+SHARE = Line("share-by-depth", "shares", "selective units (%)", "share", "low", "high")
 CSI = Line("csi-by-depth", "specificity", "CSI, held out", "mean", "low", "high",
            chosen=lambda row: row["measure"] == "csi")  # fmt: skip
 # By the name of the measure, as in comparisons.
 MEASURES = {
     "share": SHARE,
-    "share_of_living": Line("", "shares", "share of living units selective (%)", "share_of_living",
+    "share_of_living": Line("", "shares", "selective living units (%)", "share_of_living",
                             "living_low", "living_high"),
     "csi": CSI,
     "d_prime": Line("d-prime-by-depth", "specificity", "d', held out", "mean", "low", "high",
                     chosen=lambda row: row["measure"] == "d_prime"),
     "share_with_any": _spread("spread-over-feature-maps", "share_with_any",
-                              "share of feature maps with any (%)"),
+                              "feature maps with any (%)"),
     "gini": _spread("gini-over-feature-maps", "gini", "Gini over feature maps"),
     "entropy": _spread("", "entropy", "normalised entropy over feature maps"),
     "strength": Line("activation-strength", "strength", "response, held out (z in the layer)",
@@ -200,9 +201,9 @@ def store_panel(
         x = [row["layer"] for row in rows]
         style = style_of(contrast) | {"label": plain(contrast["name"])}
         beside = {"color": contrast["light"], "linestyle": ":", "label": "_"}
-        _draw(axis, line, (x, rows), style, beside)
+        draw_quantity(axis, line, (x, rows), style, beside)
     axis.set_title(fitted(store["label"], inches))
-    line.label_axis(axis)
+    label_axis(axis, line.label)
     name_ticks(axis, store["layers"], inches, largest)
 
 
@@ -220,9 +221,9 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
             | {"label": plain(store["label"])}
         )
         beside = store_style(s, GREY) | {"color": GREY} | ({"label": "_"} if s else {})
-        _draw(axis, line, (x, rows), style, beside)
+        draw_quantity(axis, line, (x, rows), style, beside)
     axis.set_title(fitted(contrast["name"], COLUMN))
-    line.label_axis(axis)
+    label_axis(axis, line.label)
     if by_depth:
         axis.set_xlabel("relative depth")
         axis.set_xlim(-0.04, 1.04)
@@ -230,7 +231,7 @@ def _contrast_panel(axis: Axes, found: Json, line: Line, k: int) -> None:
         name_ticks(axis, stores[0]["layers"])
 
 
-def _draw(
+def draw_quantity(
     axis: Axes,
     line: Line,
     points: tuple[Sequence[float], Sequence[Json]],

@@ -91,10 +91,10 @@ def title(axis: Axes, text: str, said: str = "") -> None:
 
     lines = wrapped(said, width_of(axis)) if said else ""
     rows = lines.count("\n") + 1 if lines else 0
-    axis.set_title(plain(text), pad=5 + 1.4 * SMALL * rows)
+    axis.set_title(plain(text), pad=7 + 1.4 * SMALL * rows)
     where = rcParams["axes.titlelocation"]
     axis.annotate(
-        plain(lines), ({"left": 0, "center": 0.5, "right": 1}[where], 1), (0, 3),
+        plain(lines), ({"left": 0, "center": 0.5, "right": 1}[where], 1), (0, 5),
         "axes fraction", "offset points", fontsize=SMALL, color=GREY, ha=where, va="bottom",
         annotation_clip=False, gid="said",
     )  # fmt: skip
@@ -113,7 +113,7 @@ def legend(axis: Axes, names: Sequence[str]) -> str:
     if shown:
         axis.legend(
             *zip(*shown, strict=True), loc="upper left", bbox_to_anchor=(1.01, 1),
-            borderaxespad=0, ncols=-(-len(shown) // _COLUMN), fontsize=7,
+            borderaxespad=0, ncols=-(-len(shown) // _COLUMN), fontsize=7, handlelength=3,
         )  # fmt: skip
     return f". Not drawn, no or too few units: {', '.join(missing)}" if missing else ""
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
+from ..contrasts.lesion_request import CONTROLS, LesionRequest
+from ..errors import UserError
 from ..layer import Layer
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
@@ -153,6 +155,45 @@ class Store(StoreReader):
         own = self.layer(layer)
         selected = self.select(contrast, criterion, own.name)[own.name].to_dataset()
         return np.asarray(selected["selective"][0])
+
+    def lesions(
+        self,
+        contrast: str,
+        layers: str | Sequence[str],
+        criterion: Criterion = DEFAULT,
+        *,
+        controls: str | Sequence[str] = tuple(CONTROLS),
+        draws: int = 5,
+        seed: int = 0,
+        fold: int | None = None,
+    ) -> dict[str, list[dict[str, NDArray[np.bool_]]]]:
+        """Masks of the units that a criterion selects, and of controls for a lesion of them.
+
+        ``selective`` and ``least`` have one element, ``matched`` and ``random`` one for every draw:
+        a mask for each layer with selective units, in the shape of its output, for
+        :func:`fusiform.lesion`. Every control silences as many units of each layer as are
+        selective, all of them living and not selective.
+
+        Parameters
+        ----------
+        contrast, layers, controls, draws, seed : see :class:`fusiform.LesionRequest`
+        criterion : when a unit counts as selective
+        fold : choose all units by the stimuli of this fold alone; by default by all stimuli
+
+        Raises
+        ------
+        UserError : an unknown contrast, layer, control or fold; no selective units, or too few
+            others
+        """
+        from ..contrasts.controls import candidates, lesions_of
+
+        request = LesionRequest(contrast, layers, criterion, controls, draws, seed)
+        if fold is not None and fold not in range(self.folds):
+            raise UserError(
+                f"{self.path} has folds 0 to {self.folds - 1}; got {fold!r}: choose one of them"
+            )
+        (own,) = candidates(self, request, [fold])
+        return lesions_of(own, request)
 
 
 def open_store(path: Path | str) -> Store:

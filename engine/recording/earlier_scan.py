@@ -1,4 +1,4 @@
-"""The scan that a recording follows: the same network, shown the same way."""
+"""The scan that a recording or lesion follows: the same network, shown the same way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..querying.store import Store
 from ..scanning.progress import Listener
 from ..scanning.setup import Setup
 from ..scanning.stimulus_set import listed_stimuli, reporting
-from ..spec import Design, Network, Stimuli
+from ..spec import Design, Network, Request, Stimuli
 from ..stimuli.catalogue import Catalogue, catalogue_of
 from ..store.identity import difference, not_compared
 from ..store.location import name_of
@@ -49,8 +49,8 @@ def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network
     for name, value in _asked_preprocessing(network).items():
         if known.get(name) != value:
             raise UserError(
-                f"a recording shows images as its scan did; {source.path} was scanned with {name} "
-                f"{known.get(name)}, and {value} is asked for: leave it out"
+                f"recordings and lesions show images as the scan did; {source.path} was scanned "
+                f"with {name} {known.get(name)}, and {value} is asked for: leave it out"
             )
     weights, seed = _weights(source, network)
     network = replace(
@@ -93,7 +93,7 @@ def stimuli_again(source: Store) -> Stimuli:
     found = source.stimuli
     if not Path(found.source).exists():
         raise UserError(
-            f"a recording shows the stimuli of its scan; those of {source.path} were in "
+            f"recordings and lesions show the stimuli of a scan; those of {source.path} were in "
             f"{found.source}, which does not exist: name the network and its stimuli"
         )
     return found
@@ -112,13 +112,14 @@ def refuse_other_settings(source: Store, given: Mapping[str, Any]) -> None:
     for name, value in scanned.items():
         if name in given and given[name] != value:
             raise UserError(
-                f"a recording shows a network as its scan did; {source.path} was scanned with "
-                f"{name.replace('_', ' ')} {value}, and {given[name]} is asked for: leave it out"
+                f"recordings and lesions show a network as its scan did; {source.path} was scanned "
+                f"with {name.replace('_', ' ')} {value}, and {given[name]} is asked for: leave it "
+                "out"
             )
 
 
 def _compared(network: Network, design: Design) -> dict[str, Any]:
-    """Settings of a recording that must equal those of its scan."""
+    """Settings that must equal those of the scan."""
     own = {name: getattr(design, name) for name in ("units", "folds", "batch_size")}
     return {**own, "precision": network.precision, "compile": network.compile}
 
@@ -146,8 +147,8 @@ def _weights(source: Store, network: Network) -> tuple[str, int]:
         file = local_file(path)
         if file is None or not file[0].is_file():
             raise UserError(
-                f"a recording shows the network of its scan; {source.path} was scanned with "
-                f"weights from a {said}, which is not where it was: name it with `weights`"
+                f"recordings and lesions show the network of a scan; {source.path} was scanned "
+                f"with weights from a {said}, which is not where it was: name it with `weights`"
             )
         return path, network.seed
     scanned = source.network
@@ -199,18 +200,51 @@ def scanned_stimuli(source: Store, stimuli: Stimuli, listener: Listener) -> Cata
     return replace(chosen, notes=(*chosen.notes, said))
 
 
+def asked_again(
+    source: Store, request: Request, listener: Listener
+) -> tuple[Request, Catalogue | None]:
+    """A request with the scan's groups, and the scan's stimuli; None where others are asked for.
+
+    Raises
+    ------
+    UserError : some of the scan's stimuli are not in the set, or have changed
+    """
+    stimuli = request.stimuli
+    if stimuli.groups not in (None, source.groups) and stimuli != source.stimuli:
+        return request, None
+    own = scanned_stimuli(source, stimuli, listener)
+    if own.categories == source.categories and not stimuli.are_objects:
+        request = replace(request, stimuli=replace(stimuli, groups=source.groups))
+    return request, own
+
+
 def _refuse(source: Store, names: Sequence[str], unfit: Sequence[bool], said: str) -> None:
     if any(unfit):
         listed = [name for name, is_unfit in zip(names, unfit, strict=True) if is_unfit]
         raise UserError(
-            f"a recording shows the stimuli of its scan; {len(listed):,} of {len(names):,} of "
-            f"{source.path} {said} ({shortened(listed, _NAMED)}): restore them, or choose what is "
-            "shown with `groups`"
+            f"recordings and lesions show the stimuli of a scan; {len(listed):,} of "
+            f"{len(names):,} of {source.path} {said} ({shortened(listed, _NAMED)}): restore them, "
+            "or choose what is shown with `groups`"
         )
 
 
-def others_than_scanned(source: Store, catalogue: Catalogue) -> str:
-    """Differences between the stimuli of a recording and of its scan, in words; empty for none."""
+def compared(source: Store, setup: Setup, listener: Listener, but: Sequence[str] = ()) -> Setup:
+    """The setup, with notes on other stimuli and on what could not be compared with the scan.
+
+    Raises
+    ------
+    UserError : the network is not the one that was scanned, or is shown in another way; ``but`` are
+        attributes that may differ
+    """
+    unknown = _refuse_other_network(source, setup, but)
+    for said in filter(None, (unknown, _others_than_scanned(source, setup.catalogue))):
+        listener.note(said)
+        setup = replace(setup, notes=(*setup.notes, said))
+    return setup
+
+
+def _others_than_scanned(source: Store, catalogue: Catalogue) -> str:
+    """Differences between the stimuli shown and those of the scan, in words; empty for none."""
     known = set(source.stimulus_column("stimulus_sha256").tolist())
     contents, names = catalogue.contents, catalogue.shown_names
     new = [name for k, name in enumerate(names) if contents.sha256(k) not in known]
@@ -224,7 +258,7 @@ def others_than_scanned(source: Store, catalogue: Catalogue) -> str:
     return "; ".join(said)
 
 
-def refuse_other_network(source: Store, setup: Setup) -> str | None:
+def _refuse_other_network(source: Store, setup: Setup, but: Sequence[str]) -> str | None:
     """Raise if the network is not the one that the source was scanned with.
 
     Returns
@@ -241,20 +275,20 @@ def refuse_other_network(source: Store, setup: Setup) -> str | None:
         "units": setup.design.units,
         **attributes_of(setup.design.units, setup.dims, setup.reductions),
     }
-    names = ("recorded", "projection", "model", *_OTHERS)
+    names = ("recorded", "projection", "model", *_OTHERS, *but)
     scanned_as = {**source.provenance, "units": source.units}
     differing = difference(scanned_as, shown, but=names)
     if differing:
         raise UserError(
-            f"a recording shows the network of its scan; {source.path} and this one differ in "
-            f"their {differing}: show the one that was scanned"
+            f"recordings and lesions show the network of a scan; {source.path} and this one differ "
+            f"in their {differing}: show the one that was scanned"
         )
     for layer in setup.layers:
         scanned = source.layer(layer.name)
         if (scanned.shape, scanned.dtype) != (layer.shape, layer.dtype):
             raise UserError(
-                f"a recording shows the network of its scan; {layer.name} had {scanned.dtype} "
-                f"{list(scanned.shape)} in {source.path}, and has {layer.dtype} "
+                f"recordings and lesions show the network of a scan; {layer.name} had "
+                f"{scanned.dtype} {list(scanned.shape)} in {source.path}, and has {layer.dtype} "
                 f"{list(layer.shape)}: show the one that was scanned"
             )
     return not_compared({name_of(source.path): source.provenance})

@@ -40,10 +40,9 @@ from ..store.writing.resuming import Existing, as_begun, resuming
 from .chosen import ChosenUnits
 from .earlier_scan import (
     as_scanned,
+    asked_again,
+    compared,
     network_again,
-    others_than_scanned,
-    refuse_other_network,
-    scanned_stimuli,
     stimuli_again,
 )
 from .recorder import LayerRecorder, Recorder
@@ -156,12 +155,8 @@ def _planned(
         chosen = ChosenUnits(units, source, design.layers, seed)
     request = replace(request, design=design)
     own = None
-    if source and (
-        request.stimuli.groups in (None, source.groups) or request.stimuli == source.stimuli
-    ):
-        own = scanned_stimuli(source, request.stimuli, listener)
-        if own.categories == source.categories and not request.stimuli.are_objects:
-            request = replace(request, stimuli=replace(request.stimuli, groups=source.groups))
+    if source:
+        request, own = asked_again(source, request, listener)
     if source and units.select is not None:
         contrasts = None if units.select == ("*",) else units.select
         for remark in remarks(units.criterion, source.categories, contrasts):
@@ -177,10 +172,7 @@ def _planned(
     shown = read_stimuli(request.stimuli, listener, own)
     setup = set_up(request, shown, listener, held_of=held_of)
     if source:
-        unknown = refuse_other_network(source, setup)
-        for said in filter(None, (unknown, others_than_scanned(source, setup.catalogue))):
-            listener.note(said)
-            setup = replace(setup, notes=(*setup.notes, said))
+        setup = compared(source, setup, listener)
     planned = _Planned(_in_order(setup), chosen, choices[-1])
     _announce(planned, source, listener)
     return planned

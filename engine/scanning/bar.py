@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 Draw = Callable[[Progress], None]
-_SHOWING_IMAGES = ("stimuli", "scan", "recording", "pack")
+_SHOWING_IMAGES = ("stimuli", "scan", "recording", "lesion", "pack")
 # Seconds between updates of a notebook's cell.
 _EVERY = 0.2
 

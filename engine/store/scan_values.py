@@ -129,6 +129,6 @@ def _preprocessing(root: Reader) -> Preprocessing | None:
         return Preprocessing(**{**record, **both})
     except (TypeError, KeyError, ValueError):
         raise UserError(
-            f"a recording shows images as its scan did; {root.path} does not say how that was: "
-            "name a store that fusiform scan made"
+            f"recordings and lesions show images as the scan did; {root.path} does not say how "
+            "that was: name a store that fusiform scan made"
         ) from None

@@ -6,18 +6,16 @@ The name ``package.module:function`` is imported wherever the network runs, on w
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ...errors import UserError, describe_failure, first_line, users_code
+from ...errors import UserError, users_code
 from ...layer import DTYPES
+from ...plugins import imported
 
+_RULE = "units are made by"
 _UNCHANGED = "a function of units leaves the activation as it is"
 # Largest difference of a stimulus's units between two batches, relative to the norm of the batch.
 _ROUNDING = 0.05
@@ -31,7 +29,7 @@ def called(name: str, activation: torch.Tensor) -> torch.Tensor:
     UserError : it cannot be imported, fails, changes the activation, or does not return a
         floating-point tensor with one row per stimulus
     """
-    function, version = _imported(name), activation._version
+    function, version = imported(name, _RULE), activation._version
     with users_code(
         lambda kind, why: (
             f"a function of units takes an activation; {name} raised {kind} for "
@@ -91,31 +89,10 @@ def source_sha256(name: str) -> str:
     ------
     UserError : it cannot be imported
     """
-    function = _imported(name)
+    function = imported(name, _RULE)
     defined = inspect.unwrap(function) if inspect.isroutine(function) else type(function)
     try:
         source = Path(inspect.getfile(defined)).read_bytes()
     except (TypeError, OSError):  # built in, or from no file
         source = name.encode()
     return hashlib.sha256(source).hexdigest()
-
-
-def _imported(name: str) -> Callable[[torch.Tensor], Any]:
-    module, _, attribute = name.partition(":")
-    if module not in sys.modules and "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as python -m does
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        if describe_failure(error):
-            raise
-        raise UserError(
-            f"units are made by package.module:function; cannot import {name!r} "
-            f"({type(error).__name__}: {first_line(error)}): check its name"
-        ) from None  # its text may hold credentials
-    if not callable(found):
-        raise UserError(
-            f"units are made by a function of an activation; {name} is a {type(found).__name__}"
-        )
-    function: Callable[[torch.Tensor], Any] = found
-    return function

@@ -1,4 +1,4 @@
-"""Plots of an analysis: measures by depth, and distributions, maps and matrices of a layer."""
+"""Plots of a layer, or of all in a matrix: distributions, maps, overlap and consistency."""
 
 from __future__ import annotations
 
@@ -9,85 +9,22 @@ import numpy as np
 
 from ..analyses.analyse import Analysis
 from ..analyses.consistency import SIMILARITIES
-from ..analyses.peaks import first_layer
 from ..analyses.specificity import BINS
 from ..errors import UserError
-from ..values import listed
-from .axes import FEW, GREY, blank, mark_beyond, rows_of
+from .axes import FEW, blank, rows_of
 from .curves import (
-    MEASURES,
-    OTHER_CATEGORIES,
-    RANDOM_UNITS,
     distributed,
     distribution_panel,
-    store_panel,
 )
 from .matrices import confusion as confusion_matrix
 from .matrices import consistency as consistency_matrix
 from .matrices import draw_map, draw_matrix
-from .palette import THEMES, of_category
-from .panel import ONE_FOLD, axes_of, few_enough, legend, named, require, title, width_of
-from .tables import edges, network, short
+from .palette import THEMES
+from .panel import ONE_FOLD, axes_of, few_enough, named, title, width_of
+from .requested import findings_of, needs_folds, shown_layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-def by_depth(
-    analysis: Analysis,
-    measure: str = "share",
-    contrasts: str | Sequence[str] | None = None,
-    *,
-    ax: Axes | None = None,
-) -> Axes:
-    """Plot a measure of selective units in every layer, a line per contrast.
-
-    Bands are 95 % intervals over feature maps. Layers without positions, such as pooled ones, are
-    not joined with others, and beyond the axis are an arrow with their value. Means are of 10 units
-    or more.
-
-    Parameters
-    ----------
-    analysis : a result of :func:`fusiform.analyse`
-    measure : ``share`` or ``share_of_living`` of selective units; ``csi`` or ``d_prime``, held out;
-        ``share_with_any``, ``gini`` or ``entropy`` over feature maps, with the band of as many
-        random units; ``strength``, the standardised response to the preferred category, and dotted
-        to the others
-    contrasts : some of the analysis; by default all
-    ax : axes to draw in; by default those of a new figure
-
-    Returns
-    -------
-    Axes
-        the axes
-
-    Raises
-    ------
-    UserError : an unknown measure or contrast; more than 24 contrasts; an analysis that was not
-        requested; matplotlib is missing
-
-    Examples
-    --------
-    >>> found = fusiform.analyse("r18.zarr")
-    >>> fusiform.plot.by_depth(found, "csi", ["faces", "words"])
-    """
-    line = MEASURES[named(measure, MEASURES, "measure")]
-    found = _found(analysis, line.table, contrasts)
-    store, names = found["stores"][0], [one["name"] for one in found["contrasts"]]
-    few_enough(names, "contrasts")
-    said = f"selective: {analysis.criterion}"
-    with axes_of(ax, 6, 3.2) as axis:
-        store_panel(axis, found, line, 0, width_of(axis) / 0.8)
-        limits = line.limits(found)
-        if limits is None:
-            blank(axis, ONE_FOLD if _needs_folds(analysis, line.table) else "no selective units")
-        else:
-            axis.set_ylim(limits)
-            mark_beyond(axis)
-            _name_beside(axis, line.second, line.band)
-            said += legend(axis, names)
-        title(axis, store["label"], said)
-        return axis
 
 
 def distributions(
@@ -126,8 +63,8 @@ def distributions(
     >>> fusiform.plot.distributions(found, "layer4.1", "d_prime")
     """
     named(measure, BINS, "distribution of a measure")
-    layer = _layer(analysis, layer)
-    found = _found(analysis, "specificity", contrasts, layer)
+    layer = shown_layer(analysis, layer)
+    found = findings_of(analysis, "specificity", contrasts, layer)
     store, names = found["stores"][0], [one["name"] for one in found["contrasts"]]
     few_enough(names, "contrasts")
     rows = distributed(store, measure, analysis.layers.index(layer))
@@ -140,7 +77,7 @@ def distributions(
                 said += f". Fewer than {FEW} units: {', '.join(missing)}"
         else:
             few = f"fewer than {FEW} selective units"
-            blank(axis, ONE_FOLD if _needs_folds(analysis, "specificity") else few)
+            blank(axis, ONE_FOLD if needs_folds(analysis, "specificity") else few)
         title(axis, f"{store['label']}: {layer}", said)
         return axis
 
@@ -171,8 +108,8 @@ def map(
     --------
     >>> fusiform.plot.map(found, "faces", "layer3.1")
     """
-    layer = _layer(analysis, layer)
-    found = _found(analysis, "localisation", [contrast], layer)
+    layer = shown_layer(analysis, layer)
+    found = findings_of(analysis, "localisation", [contrast], layer)
     rows = rows_of(found["stores"][0], "localisation")
     if not rows:
         raise UserError(f"a map has the positions of a layer; {layer} has none: name another")
@@ -184,7 +121,7 @@ def map(
         if np.nanmax(values, initial=0) > 0:
             most = draw_map(axis, values, found["contrasts"][0]["light"])
             form = PercentFormatter(1, symbol=None)
-            label = "share of living units selective (%)"
+            label = "selective living units (%)"
             axis.figure.colorbar(axis.images[0], ax=axis, shrink=0.8, format=form, label=label)
             title(axis, name, f"up to {100 * most:.3g} %. Selective: {analysis.criterion}")
         else:
@@ -224,8 +161,8 @@ def overlap(
     --------
     >>> fusiform.plot.overlap(found, "layer4.1")
     """
-    layer = _layer(analysis, layer)
-    found = _found(analysis, "overlap", contrasts, layer)
+    layer = shown_layer(analysis, layer)
+    found = findings_of(analysis, "overlap", contrasts, layer)
     names = [one["name"] for one in found["contrasts"]]
     values = np.full((len(names), len(names)), np.nan)
     for row in rows_of(found["stores"][0], "overlap"):
@@ -260,8 +197,8 @@ def confusion(analysis: Analysis, layer: str | None = None, *, ax: Axes | None =
     --------
     >>> fusiform.plot.confusion(found, "layer4.1")
     """
-    layer = _layer(analysis, layer)
-    found = _found(analysis, "confusion", analysis.categories, layer)
+    layer = shown_layer(analysis, layer)
+    found = findings_of(analysis, "confusion", analysis.categories, layer)
     store = found["stores"][0]
     values, names, head = confusion_matrix(store, {**found, "layer": layer})
     said = "Living units by preferred category: rows on one fold, columns on another"
@@ -276,7 +213,8 @@ def consistency(
     Parameters
     ----------
     analysis : a result of :func:`fusiform.analyse`
-    similarity : ``spearman``, ``kendall`` or ``cka``; with ``_folds``, between different folds
+    similarity : ``spearman``, ``kendall``, ``cka`` or ``cka_unbiased``; with ``_folds``, between
+        different folds
     ax : axes to draw in; by default those of a new figure
 
     Returns
@@ -294,7 +232,7 @@ def consistency(
     """
     known = [f"{name}{end}" for end in ("", "_folds") for name in SIMILARITIES]
     named(similarity, known, "similarity")
-    found = _found(analysis, "consistency", None, *analysis.layers)
+    found = findings_of(analysis, "consistency", None, *analysis.layers)
     store = found["stores"][0]
     if similarity not in store["consistency"]:
         raise UserError(
@@ -302,50 +240,6 @@ def consistency(
         )
     values, names, head = consistency_matrix(store, found, similarity)
     return _matrix(ax, values, names, head, "Matrices of categories, layer by layer", similarity)
-
-
-def _found(
-    analysis: Analysis, table: str, contrasts: str | Sequence[str] | None, *layers: str
-) -> dict[str, Any]:
-    """The rows of a table as a page has them, unrounded, of some contrasts."""
-    require(analysis, Analysis, "`analyse`")
-    if not getattr(analysis, table):
-        if analysis.folds == 1 and table == "confusion":
-            raise UserError("preferred categories are compared between folds; the scan had one")
-        raise UserError(f"{table} was not analysed, or has no rows: name it in `analyses`")
-    known = analysis.contrasts
-    names = list(known) if contrasts is None else listed(contrasts)
-    if table == "confusion":
-        known = analysis.categories
-    styles = [of_category(known.index(named(name, known, "contrast"))) for name in names]
-    return {
-        "criterion": analysis.criterion,
-        "contrasts": [{"name": n, **style} for n, style in zip(names, styles, strict=True)],
-        "edges": {name: edges(name) for name in BINS},
-        "stores": [network(analysis, short(analysis.store), names, layers)],
-    }
-
-
-def _layer(analysis: Analysis, layer: str | None) -> str:
-    """A layer of an analysis; by default the one with the largest share."""
-    require(analysis, Analysis, "`analyse`")
-    if layer is not None:
-        return named(layer, analysis.layers, "layer")
-    if not analysis.shares:
-        raise UserError("the layer with the largest share is unknown: name one in `layer`")
-    return first_layer(analysis)
-
-
-def _needs_folds(analysis: Analysis, table: str) -> bool:
-    return analysis.folds == 1 and table in ("specificity", "strength")
-
-
-def _name_beside(axis: Axes, second: Any, band: Any) -> None:
-    """Name lines and bands beside those of contrasts, once for all."""
-    if second:
-        axis.plot([], [], ":.", color=GREY, label=OTHER_CATEGORIES)
-    if band:
-        axis.fill_between([], [], [], color=GREY, alpha=0.3, linewidth=0, label=RANDOM_UNITS)
 
 
 def _matrix(

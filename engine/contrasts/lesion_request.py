@@ -1,0 +1,61 @@
+"""Which units a lesion silences, and its controls, as a value. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import UserError, nearest
+from ..limits import refuse_numbers, refuse_seed
+from ..values import listed
+from .language.criterion import DEFAULT, Criterion, require_criterion
+
+SELECTIVE = "selective"
+# Controls, and whether they are drawn at random.
+CONTROLS = {"matched": True, "random": True, "least": False}
+
+
+@dataclass(frozen=True)
+class LesionRequest:
+    """Which units are silenced together, and the controls: as many other units of each layer.
+
+    Parameters
+    ----------
+    contrast
+        The contrast whose selective units are silenced, as ``faces`` or ``faces > bodies``.
+    layers
+        Layers in which units are silenced, all at once: names or globs.
+    criterion
+        When a unit counts as selective.
+    controls
+        Some of ``matched``, ``random``, ``least``; by default all. Controls are living units that
+        are not selective: drawn with the same distribution of mean responses, drawn at random, or
+        those that prefer neither side of the contrast.
+    draws
+        Draws of each control that is random, by default 5.
+    seed
+        Seed of the draws, and of intervals.
+    """
+
+    contrast: str
+    layers: str | Sequence[str]
+    criterion: Criterion = DEFAULT
+    controls: str | Sequence[str] = tuple(CONTROLS)
+    draws: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(listed(self.layers)))
+        object.__setattr__(self, "controls", tuple(dict.fromkeys(listed(self.controls))))
+        require_criterion(self.criterion)
+        for name in self.controls:
+            if name not in CONTROLS:
+                raise UserError(f"a lesion has no control {name!r}: {nearest(name, CONTROLS)}")
+        refuse_numbers(draws=self.draws)
+        refuse_seed(self.seed)
+        if self.draws < 1:
+            raise UserError(f"controls are drawn at least once; got {self.draws} draws")
+
+    def draws_of(self, lesion: str) -> int:
+        """Number of draws of the selective units or a control; 1 of what is not random."""
+        return self.draws if CONTROLS.get(lesion) else 1

@@ -1,0 +1,1 @@
+"""Lesions: what changes in a network when units are silenced, against controls."""
