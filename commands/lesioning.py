@@ -142,8 +142,9 @@ def _print_effects(found: LesionEffects, every: bool) -> None:
     for table in tables(found, every):
         print_titled(table)
     print()
-    put(f"95 %: over {found.resamples:,} draws of stimuli. draws: smallest and largest of "
-        f"{found.draws} draws of units")  # fmt: skip
+    drawn = any(row.draw_low is not None for row in found.effects)
+    of = f". draws: smallest and largest of {found.draws} draws of units" if drawn else ""
+    put(f"95 %: over {found.resamples:,} draws of stimuli{of}")
     measured = {
         "other folds": "units were selected on one fold, and silenced for the stimuli of others",
         "other stimuli": "units were selected on all stimuli of the scan, and silenced for others",

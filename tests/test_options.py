@@ -26,7 +26,8 @@ TWICE = ("--layers", "layer4.1", "--layers", "avgpool")
 # Options that take one text; a new option with several names must be repeatable instead.
 SINGLE = {
     "by", "device", "for", "from", "histogram", "interpolation", "memory-budget", "model",
-    "output", "preset", "quantiles", "readout", "save", "saved", "scheduler", "units", "weights", "where",
+    "output", "preset", "quantiles", "readout", "save", "saved", "scheduler", "units", "weights",
+    "where",
 }  # fmt: skip
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from ..comparing.brains import BrainComparison
 from ..comparing.correlations import LayerCorrelation
 from ..comparing.populations import EVERY_UNIT
-from ..comparing.recorded import RECORDED
 from ..errors import UserError, shortened
 from .axes import GREY, blank, name_ticks, plain, style_of
 from .palette import of_category

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..comparing.brains import BrainComparison
@@ -35,21 +36,21 @@ def figures(results: Sequence[Any], layer: str) -> Iterator[tuple[str, Figure]]:
         numbers[name] += 1
         figure, axes = panels(len(drawn), 1, _HEIGHT, _WIDTH)
         for axis, draw in zip(axes, drawn, strict=True):
-            draw(axis)
+            draw(ax=axis)
         yield name if numbers[name] == 1 else f"{name}-{numbers[name]}", figure
 
 
-def _panels(result: Any, layer: str) -> tuple[str, list[Callable[[Axes], Axes]]]:
+def _panels(result: Any, layer: str) -> tuple[str, list[Callable[..., Axes]]]:
     """The name of a result's figure, and functions that draw its panels."""
     if isinstance(result, Comparison):
         layers = [row.layer for row in result.values]
         own = layer if layer in layers else layers[-1]
         measures = dict.fromkeys(row.measure for row in result.values)
-        return "training", [lambda ax, m=m: training(result, own, m, ax=ax) for m in measures]
+        return "training", [partial(training, result, own, name) for name in measures]
     if isinstance(result, BrainComparison):
         known = dict.fromkeys(row.region for row in result.correlations)
-        return "regions", [lambda ax, r=r: regions(result, r, ax=ax) for r in known]
+        return "regions", [partial(regions, result, name) for name in known]
     if isinstance(result, LocalizerComparison):
-        return "localizers", [lambda ax: localizers(result, ax=ax)]
+        return "localizers", [partial(localizers, result)]
     assert isinstance(result, LesionEffects)
-    return "lesions", [lambda ax, q=q: lesions(result, q, ax=ax) for q in result.quantities]
+    return "lesions", [partial(lesions, result, name) for name in result.quantities]

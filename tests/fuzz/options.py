@@ -53,8 +53,8 @@ LINES = {
     "responses": "responses r.zarr units",
     "summary": "summary a.zarr",
     "analyse": "analyse a.zarr shares --resamples 5",
-    "lesion": "lesion tiny:make stimuli --from a.zarr --contrast faces --layers act --where 'top 9' "
-    "--readout classes --draws 1 --resamples 5 -q",
+    "lesion": "lesion tiny:make stimuli --from a.zarr --contrast faces --layers act --draws 1 "
+    "--where 'top 9' --readout classes --resamples 5 -q",
     "select": "select a.zarr --contrast faces",
     "query": "query a.zarr 't > 0'",
     "compare": "compare a.zarr a.zarr --resamples 5",  # one network, for --localizers too
