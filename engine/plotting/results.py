@@ -34,7 +34,7 @@ def figures(results: Sequence[Any], layer: str) -> Iterator[tuple[str, Figure]]:
     for result in results:
         name, drawn = _panels(result, layer)
         numbers[name] += 1
-        figure, axes = panels(len(drawn), 1, _HEIGHT, _WIDTH)
+        figure, axes = panels(len(drawn), 1, _HEIGHT, _WIDTH, sharex=True)
         for axis, draw in zip(axes, drawn, strict=True):
             draw(ax=axis)
         yield name if numbers[name] == 1 else f"{name}-{numbers[name]}", figure
