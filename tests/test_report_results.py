@@ -543,5 +543,5 @@ def test_print_figures_of_results_are_written(folder: Path, results: Mapping[str
     names = {path.stem for path in (folder / "f").glob("*.pdf")}
     assert {*KINDS, "lesions-2"} <= names
     text = (folder / "f" / "training.svg").read_text(encoding="utf-8")
-    for name in ("epoch", "CSI", "share of selective units"):
+    for name in ("epoch", "CSI, held out", "replicated (%)"):
         assert name in text
