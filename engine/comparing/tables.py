@@ -128,8 +128,8 @@ def legend(results: Sequence[BrainComparison], each_layer: bool) -> Iterator[str
         yield "units: a mean over the folds that select"
     if any(one.outside_target is not None for one in rows):
         yield (
-            "r outside, p outside: without the categories or stimuli that the units were selected for, "
-            "to which they respond most by construction; p corrected over layers"
+            "r outside, p outside: without the categories or stimuli that the units were selected "
+            "for, to which they respond most by construction; p corrected over layers"
         )
     if any(one.random_units is not None for one in rows):
         yield (
