@@ -307,6 +307,23 @@ def test_invalid_comparison_requests_raise(few: Store, options: dict[str, Any], 
         compare([few, few], **options)
 
 
+def test_networks_of_other_categories_are_compared_on_contrasts_of_both(
+    few: Store, tmp_path: Path
+) -> None:
+    counts, layers = np.vstack([made.COUNTS, [[9, 9]]]), LAYERS[:1]
+    contents = {**made.contents(layers, counts), "categories": (*made.CATEGORIES, "more")}
+    draft = create_store(tmp_path / "more.zarr", **contents)
+    rng = np.random.default_rng(0)
+    groups = [[rng.normal(size=(n, layers[0].units)) for n in own] for own in counts]
+    made.write(draft, layers, lambda _: groups)
+    draft.complete()
+    asked: dict[str, Any] = {"allow": "stimuli", "layers": "early", "resamples": 5}
+    with pytest.raises(UserError, match=r"same contrasts; .* has faces, .*scenes, more: name some"):
+        compare([few, draft.path], **asked)
+    found = compare([few, draft.path], contrasts=["scenes", "faces"], **asked)
+    assert {one.contrast for one in found.differences} == {"scenes", "faces"}
+
+
 def test_comparing_one_network_raises(few: Store) -> None:
     with pytest.raises(UserError, match="at least two stores; got 1"):
         compare([few])

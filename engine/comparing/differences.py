@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..analyses.resampling import intervals, or_none
+from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
 from ..layer import Layer
@@ -18,6 +19,7 @@ from ..results import Result
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
 from ..table import Table
+from ..texts import composed
 from ..values import listed
 from . import frames
 from .draws import MEASURED, Drawn, Draws, censuses
@@ -140,6 +142,7 @@ def compare(
     results, axis, warnings = in_order(results, at, against == "previous")
     first = results[0]
     warnings += [text for other in results[1:] for text in _warnings(first, other, allow)]
+    _require_same_contrasts(results, contrasts)
     selected = first.layers_named(layers)
     paired = [{layer.name: layer.name for layer in selected}]
     for other in results[1:]:
@@ -228,6 +231,21 @@ def _require_known(
         raise UserError(f"resamples is a number of random draws, at least 1; got {resamples}")
     for store in stores:
         require_complete(store)
+
+
+def _require_same_contrasts(
+    stores: Sequence[StoreReader], contrasts: str | Sequence[str] | None
+) -> None:
+    """Raise for stores of other categories, which may be allowed, unless contrasts are named."""
+    texts = [[composed(one.text) for one in parse_contrasts(contrasts, store.categories)]
+             for store in stores]  # fmt: skip
+    for store, own in zip(stores, texts, strict=True):
+        if own != texts[0]:
+            raise UserError(
+                f"networks are compared on the same contrasts; {stores[0].path} has "
+                f"{shortened(texts[0])}, {store.path} {shortened(own)}: name some of both "
+                "(`contrasts`)"
+            )
 
 
 def _paired(
