@@ -269,8 +269,7 @@ def _regions() -> Iterator[str]:
 
 def _lesions() -> Iterator[str]:
     yield from ("", "## Lesions")
-    for domain in ("faces", "places"):
-        yield from answered(f"lesion --masks resnet18.zarr --contrast {domain} --layers layer4.1")
+    yield from answered("lesion --from resnet18.zarr --contrast faces,places --layers layer4.1")
 
 
 def _paper() -> Iterator[str]:
