@@ -288,6 +288,19 @@ def test_one_layer_and_one_contrast_are_drawn(made_path: Path) -> None:
     assert plot.consistency(one).images[0].get_array().shape == (1, 1)
 
 
+def test_names_are_shown_as_they_are(found: Analysis) -> None:
+    """A dollar sign begins no formula, and an underscore hides no line."""
+    names = (r"$\frac$", "_b^c")
+    rows = [
+        replace(row, contrast=names[k], layer=r"$\frac") for k, row in enumerate(found.shares[:2])
+    ]
+    odd = replace(found, contrasts=names, layers=(r"$\frac",), shares=tuple(rows), localisation=())
+    ax = plot.by_depth(odd)
+    ax.figure.canvas.draw()
+    shown = [text.get_text().strip().replace("\\$", "$") for text in ax.get_legend().get_texts()]
+    assert shown == list(names)
+
+
 def test_a_hundred_layers_have_few_names(found: Analysis) -> None:
     layers = tuple(f"features.denseblock4.denselayer{k}.conv" for k in range(100))
     rows = tuple(
