@@ -15,6 +15,7 @@ from fusiform.commands import (
     comparing,
     demo,
     errors,
+    lesioning,
     machine,
     notes,
     scanning,
@@ -27,7 +28,11 @@ from fusiform.commands.help import group, mount
 app = group("Find category-selective units in vision networks, in one pass.", complete=True)
 mount(app, "Scan", [demo.demo, scanning.layers, scanning.plan, scanning.scan, scanning.record])
 mount(app, "Ask", [asking.summary, asking.select, asking.query, asking.responses])
-mount(app, "Analyse", [analysing.analyse, comparing.compare, analysing.report])
+mount(
+    app,
+    "Analyse",
+    [analysing.analyse, comparing.compare, lesioning.lesion, analysing.report],
+)
 mount(app, "Stores", [stores.info, stores.check, stores.archive, stores.merge])
 mount(app, "Machine", [machine.doctor, machine.bench])
 sets = group("Make, scramble, check and pack stimulus sets.")

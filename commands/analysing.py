@@ -12,7 +12,7 @@ from fusiform.engine.texts import in_bytes
 
 from .fields import command
 from .notes import note, note_unless, put, put_heading
-from .parsing import names, paths
+from .parsing import decimals, names, paths
 from .shared_options import (
     Contrasts,
     CriterionFields,
@@ -129,6 +129,21 @@ def report(
     layers: LayerNames = None,
     contrasts: Contrasts = None,
     preset: Preset = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NUMBER,...",
+            help="Positions of the stores in training, such as epochs; by default the numbers in "
+            "names such as epoch_005.zarr. Joined by commas; repeatable.",
+        ),
+    ] = None,
+    roi: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE.csv",
+            help="Also compare the networks with these brain regions; columns as in compare.",
+        ),
+    ] = None,
     recording: Annotated[
         list[str] | None,
         typer.Option(
@@ -171,6 +186,8 @@ def report(
         criterion=criterion_of(criterion, preset),
         layers=names(layers, "*"),
         contrasts=contrasts,
+        at=None if at is None else decimals(at),
+        roi=roi,
         recordings=paths(recording),
         stimuli=stimuli,
         figures=figures,

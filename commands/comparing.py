@@ -67,18 +67,20 @@ class RegionOptions:
 
     Parameters
     ----------
-    roi : Compare with brain regions instead; columns: region, category, response; or region,
-        first, second, distance; optionally subject.
-    recorded : The stores are recordings; for distances between stimuli.
+    roi : Compare with brain regions instead; columns: region, category (or stimulus), response; or
+        region, first, second, distance; optionally subject, ceiling. Stimuli need recordings
+        instead of stores.
     correlation : By default pearson of responses, spearman of distances.
-    rearrangements : Permutations of a region's categories, for p; by default 10000.
+    rearrangements : Permutations of a region's categories or stimuli, for p; by default 10000.
+    controls : Also compare the other units of each layer, and as many random units. An untrained
+        network is a control too: name its store as well.
     each_layer : All layers, not only the best.
     """
 
     roi: Path | None = None
-    recorded: bool = False
     correlation: Literal["pearson", "spearman"] | None = None
     rearrangements: int | None = None
+    controls: bool = False
     each_layer: bool = False
 
 
@@ -175,12 +177,13 @@ def _with_regions(
     every: bool,
     to: To,
 ) -> None:
-    from fusiform import Store, compare_regions, open_recording, open_store
+    from fusiform import Recording, compare_regions
+    from fusiform.engine.comparing.brains import opened
 
     table, each_layer = options.pop("roi"), options.pop("each_layer", False)
-    opened = open_recording if options.pop("recorded", False) else open_store
     sources = [opened(path) for path in stores]
-    remark(criterion, [one for one in sources if isinstance(one, Store)], asked["contrasts"])
+    selecting = [one for one in sources if not isinstance(one, Recording)]
+    remark(criterion, selecting, asked["contrasts"])
     found = [compare_regions(source, table, criterion, **options, **asked) for source in sources]
     if to.is_table:
         _print_brains(found, each_layer, every)
@@ -242,22 +245,27 @@ def _print_comparison(found: Comparison, every: bool) -> None:
 
 def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
     """Networks beside regions of brains."""
-    from fusiform.engine.comparing.tables import correlations
+    from fusiform.engine.comparing.tables import correlations, legend, unknown
 
-    for number, found in enumerate(results):
-        print(end="\n" if number else "")
+    for number, found in enumerate(results, 1):
+        print(end="\n" if number > 1 else "")
         said = found.provenance
-        put_heading(found.source, f"{said['model']} ({said['weights']})")
+        place = f"{number}  " if len(results) > 1 else ""
+        put_heading(found.source, f"{said['model']} ({said['weights']})", place)
         put(found.chosen)
         put(f"regions: {found.regions}")
-        print_titled(correlations(found, each_layer, every))
+        for line in found.notes:
+            tell(line)
+        print_titled(correlations(found, each_layer, every, results))
+        if left_out := unknown(found):
+            print()
+            put(f"too few selective units in every layer: {shortened(left_out)}")
         if not found.held_out and found.chosen.startswith("selective"):
             print()
             put("measured on the stimuli that selected the units: the scan had --folds 1")
     print()
-    put("p corrected: over layers. units: a mean over the folds that select")
-    if any(found.best_layers for found in results) and not each_layer:
-        put("held-out r: of every subject with the layer that is best for all other subjects")
+    for line in legend(results, each_layer):
+        put(line)
 
 
 def _print_localizers(found: LocalizerComparison, every: bool) -> None:

@@ -100,6 +100,7 @@ FORMS: dict[str, Form] = {
     "guard_formulas": Form(
         also=" They begin with =, +, -, @, a tab or a carriage return. For stores from strangers."
     ),
+    "controls": Form(list[str], metavar="NAME,...", parse=parsing.names, also=_JOINED),
     "select": Form(list[str], metavar="CONTRAST,...", also=_JOINED),
     "pairing": Form(metavar="<name|depth>"),
     "against": Form(metavar="<first|previous>"),
@@ -190,7 +191,7 @@ class _Value:
                 continue
             form, default = FORMS.get(one.name, _SAME), self._default(one)
             kind = form.kind or hints[one.name]
-            if kind == list[str] and default:
+            if kind == list[str] and isinstance(default, str | tuple):
                 default = [default] if isinstance(default, str) else list(default)
             declare = partial(
                 typer.Argument if form.argument else typer.Option,

@@ -13,7 +13,7 @@ from .fields import Command
 # Headings in this order; others stand between them.
 _FIRST = (
     *("Arguments", "Options", "Layers and contrasts", "Network", "Preprocessing", "Stimuli"),
-    *("Units", "Design"),
+    *("Lesions", "Units", "Design"),
 )
 _LAST = ("Resources", "Output")
 # Columns of a flag and its metavar; a longer one has a line of its own.

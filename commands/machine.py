@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fusiform.engine.spec import Network
+from fusiform.engine.texts import number
 
 from .fields import Of, command
 from .notes import note, note_unless, tell
@@ -116,7 +117,7 @@ def bench(
     for row in found:
         measured.append(row)
         if not quiet:
-            note(f"  {row.what}, {row.setting}: {row.value:,.4g} {row.unit}")
+            note(f"  {row.what}, {row.setting}: {number(row.value)} {row.unit}")
     if as_json:
         print_json([asdict(row) for row in measured])
         return
@@ -130,7 +131,10 @@ def bench(
                 f"{row.value:,.{1 if row.value < 100 else 0}f}",
                 row.unit,
                 "; ".join(
-                    filter(None, [*(f"{n:.3g} {of}" for of, n in row.compared.items()), row.note])
+                    filter(
+                        None,
+                        [*(f"{number(n, 3)} {of}" for of, n in row.compared.items()), row.note],
+                    )
                 ),
             ]
             for row in measured

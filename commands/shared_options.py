@@ -20,7 +20,7 @@ from .notes import note
 from .tables import Destination
 
 if TYPE_CHECKING:
-    from fusiform.engine.querying.store import Store
+    from fusiform.engine.store.store_reader import StoreReader
 
 _CRITERION, _OUTPUT, _RESOURCES = "Criterion", "Output", "Resources"
 _ASKED, _RANDOM = "Layers and contrasts", "Random draws"
@@ -198,7 +198,7 @@ def criterion_of(given: dict[str, Any], published: str | None) -> Criterion:
 
 
 def remark(
-    criterion: Criterion, stores: Sequence[Store], contrasts: Sequence[str] | None = None
+    criterion: Criterion, stores: Sequence[StoreReader], contrasts: Sequence[str] | None = None
 ) -> None:
     """Note the steps of a preset's authors that its criterion does not include."""
     said = (one for store in stores for one in remarks(criterion, store.categories, contrasts))

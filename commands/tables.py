@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusiform.engine.errors import shortened
 from fusiform.engine.excerpt import MOST_ROWS, Excerpt, excerpt
-from fusiform.engine.texts import printable
+from fusiform.engine.texts import number, printable
 from fusiform.engine.urls import without_credentials
 from fusiform.engine.values import Format, as_json
 
@@ -271,7 +271,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

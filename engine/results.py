@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .table import Labels, Table, is_index, joined
+from .texts import number
 
 if TYPE_CHECKING:
     import pandas
@@ -133,4 +134,4 @@ def named(name: str, texts: Sequence[str]) -> Table:
 def _cell(value: Any) -> str:
     if value is None or value != value:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return number(value, 6) if isinstance(value, float) else str(value)

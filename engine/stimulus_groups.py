@@ -30,6 +30,11 @@ class Localizer:
     folders: Mapping[str, tuple[str, ...]]
     control: str
 
+    def is_in(self, categories: Collection[str]) -> bool:
+        """Whether all its folders are among some categories."""
+        known = set(map(composed, categories))
+        return all(known.issuperset(own) for own in self.folders.values())
+
 
 LOCALIZERS: dict[str, Localizer] = {
     # Domains and folders: Stigliani, Weiner & Grill-Spector 2015, J. Neurosci. 35(36), and the
@@ -111,12 +116,11 @@ def remarks(given: Given | Sequence[Given] | None, categories: Collection[str]) 
         rest = [one for one in controls if not any(one in own for own in groups.values())]
         left = f"; {', '.join(rest)}, the control, is left out" if rest else ""
         return [f"groups of {groups}{left}"] if groups.name else []
-    known = set(map(composed, categories))
     return [
         f'these are the folders of {one.title}: `groups="{name}"` joins them into '
         f"{len(one.folders)} domains"
         for name, one in LOCALIZERS.items()
-        if known.issuperset(folder for own in one.folders.values() for folder in own)
+        if one.is_in(categories)
     ]
 
 

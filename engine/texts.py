@@ -32,6 +32,13 @@ def printable(text: str) -> str:
     return "".join(escaped)
 
 
+def number(value: float, digits: int = 4) -> str:
+    """A number with some significant digits; a large one in full, with commas: 175,400."""
+    if 10**digits <= abs(value) + 0.5 < 10**15:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
 def in_bytes(count: float) -> str:
     """A number of bytes in the unit that suits it."""
     for unit in ("B", "KiB", "MiB"):

@@ -1,7 +1,10 @@
-"""Lesion: silence the units of a layer that prefer a category, and measure later layers.
+"""Lesion: silence the units that prefer a category, and as many controls; measure what changes.
 
-The control silences as many units drawn at random. ``python examples/lesion.py`` draws the built-in
-stimuli and lesions an untrained network, offline; ``--weights FILE`` lesions a trained one.
+``python examples/lesion.py`` draws the built-in stimuli and lesions an untrained network, offline.
+With a trained network and photographs of your own, a folder for each category, it shows whether
+recognising one category depends on the units that prefer it::
+
+    python examples/lesion.py --weights resnet18.pth --stimuli photographs/ --category faces
 """
 
 from __future__ import annotations
@@ -10,55 +13,44 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 import fusiform
-from fusiform import Criterion, Design, Network
+from fusiform import Criterion, Design, LesionRequest, Network
 
 
 def main() -> None:
-    """Scan, silence, scan again."""
+    """Scan, silence selective units and controls, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", default="resnet18")
     parser.add_argument("--weights", default="none")
     parser.add_argument("--stimuli", type=Path, help="a folder per category; drawn by default")
     parser.add_argument("--category", default="words")
-    parser.add_argument("--layer", default="layer3.1", help="the layer to lesion")
-    parser.add_argument("--later", default="avgpool", help="the layer to measure")
+    parser.add_argument("--layer", default="layer4.1", help="the layer to lesion")
+    parser.add_argument("--draws", type=int, default=2, help="draws of each random control")
     given = parser.parse_args()
-    backbone = fusiform.load_backbone(Network(given.network, given.weights))
-    network = Network(backbone.model, preprocessing=backbone.preprocessing)
-    design = Design(layers=[given.layer, given.later])
     with tempfile.TemporaryDirectory() as folder:
         stimuli = given.stimuli or Path(folder) / "stimuli"
         if given.stimuli is None:
-            fusiform.make_stimuli(stimuli, per_category=16)
-
-        def scan(name: str) -> tuple[fusiform.Store, dict[str, float]]:
-            """A scan, and the mean d' of the later layer's units for each category."""
-            store = fusiform.scan(network, stimuli, Path(folder) / f"{name}.zarr", design=design)
-            found = {}
-            for category in store.categories:
-                units = store.query(f"{category}: not dead", given.later).units(["d_prime"])
-                found[category] = float(units.columns["d_prime"].mean())
-            return store, found
-
-        store, intact = scan("intact")
-        top = Criterion("rest", "top 10% by t")
-        preferring = store.mask(given.category, given.layer, top)
-        random = np.zeros(preferring.size, bool)
-        drawn = np.random.default_rng(0).choice(random.size, preferring.sum(), replace=False)
-        random[drawn] = True
-        masks = {"preferring": preferring, "random": random.reshape(preferring.shape)}
-        lesioned = {}
-        for name, mask in masks.items():
-            with fusiform.lesion(backbone.model, {given.layer: mask}):
-                _, lesioned[name] = scan(name)
-        print(f"mean d' in {given.later}, intact and after a lesion of a tenth of {given.layer}")
-        print(f"{'':17} {'intact':>8} {'preferring ' + given.category:>20} {'random':>8}")
-        for category, value in intact.items():
-            after = [lesioned[name][category] for name in masks]
-            print(f"{category:17} {value:8.3f} {after[0]:20.3f} {after[1]:8.3f}")
+            fusiform.make_stimuli(stimuli, per_category=8)
+        # The store is in memory: it selects the units, on each half of the stimuli.
+        network = Network(given.network, given.weights)
+        store = fusiform.scan(network, stimuli, design=Design(given.layer))
+        # A twentieth of the layer; see `fusiform lesion --help` for the controls.
+        top = Criterion("rest", "top 5% by t")
+        request = LesionRequest(given.category, given.layer, top, draws=given.draws)
+        found = fusiform.measure_lesions(store, request)
+    for one in found.silenced:
+        print(f"{one.lesion:10} {one.units:.0f} units, mean response {one.response:.3f}")
+    print("\nchange of the probability of the class that the intact network chooses")
+    effects = [row for row in found.effects if row.quantity == "probability"]
+    print(f"{'':18} {'intact':>8}", *(f"{name:>10}" for name in found.lesions))
+    for category in dict.fromkeys(row.category for row in effects):
+        own = [row for row in effects if row.category == category]
+        changes = (f"{row.change:10.2g}" for row in own)
+        print(f"{category:18} {own[0].intact:8.3f}", *changes)
+    print("\nhow much more the selective units change that category than others, 95 %")
+    for row in found.differences:
+        if (row.quantity, row.category) == ("probability", found.contrast_row):
+            print(f"than {row.control:10} {row.difference:9.2g} [{row.low:.2g}, {row.high:.2g}]")
 
 
 if __name__ == "__main__":

@@ -273,3 +273,107 @@ def d_prime(target: Sequence[float], baseline: Sequence[float]) -> float:
     """d' of one unit."""
     (n_a, mean_a, m2_a), (n_b, mean_b, m2_b) = moments(target), moments(baseline)
     return (mean_a - mean_b) / math.sqrt((m2_a / (n_a - 1) + m2_b / (n_b - 1)) / 2)
+
+
+def matched_numbers(selective: Sequence[int], available: Sequence[int]) -> list[int]:
+    """Controls of every bin: those missing in one come from the nearest bins with some to spare."""
+    numbers = [min(need, there) for need, there in zip(selective, available, strict=True)]
+    for short in reversed(range(len(numbers))):
+        missing = selective[short] - min(selective[short], available[short])
+        for apart in range(1, len(numbers)):
+            for other in (short - apart, short + apart):
+                while (
+                    missing
+                    and 0 <= other < len(numbers)
+                    and numbers[other] < available[other]
+                    and numbers[other] >= min(selective[other], available[other])
+                ):
+                    numbers[other] += 1
+                    missing -= 1
+    return numbers
+
+
+def rank_bins(values: Sequence[float], bins: int) -> list[int]:
+    """Bin of every value, of bins that hold equal numbers in the order of the values."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    bin_of = [0] * len(values)
+    for rank, i in enumerate(order):
+        bin_of[i] = rank * bins // len(values)
+    return bin_of
+
+
+def bootstrap(values: Sequence[float], picks: Sequence[Sequence[int]]) -> list[float]:
+    """The mean of the values that every draw picks."""
+    return [math.fsum(values[i] for i in own) / len(own) for own in picks]
+
+
+def middle_95(values: Sequence[float]) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile, linear between values."""
+    ranked = sorted(values)
+
+    def at(share: float) -> float:
+        place = share * (len(ranked) - 1)
+        below = min(math.floor(place), len(ranked) - 2)
+        return ranked[below] + (place - below) * (ranked[below + 1] - ranked[below])
+
+    return at(0.025), at(0.975)
+
+
+def softmax(scores: Sequence[float]) -> list[float]:
+    """Exponentials of scores, divided by their sum."""
+    powers = [math.exp(score - max(scores)) for score in scores]
+    return [power / math.fsum(powers) for power in powers]
+
+
+def noise_ceiling(subjects: Sequence[Sequence[float]], ranked: bool) -> tuple[float, float]:
+    """Mean correlation of each subject with the mean of the others, and of all.
+
+    For Spearman's the ranks are averaged and ranked again; for Pearson's z-scores are averaged.
+    """
+
+    def scores(values: Sequence[float]) -> list[float]:
+        n, mean, m2 = moments(values)
+        return [(value - mean) / math.sqrt(m2 / n) for value in values]
+
+    scaled = [ranks(one) if ranked else scores(one) for one in subjects]
+
+    def against(number: int, members: Sequence[Sequence[float]]) -> float:
+        mean = [math.fsum(values) / len(members) for values in zip(*members, strict=True)]
+        return pearson(scaled[number], ranks(mean) if ranked else mean)
+
+    numbers = range(len(subjects))
+    low = [against(i, [one for j, one in enumerate(scaled) if j != i]) for i in numbers]
+    high = [against(i, scaled) for i in numbers]
+    return math.fsum(low) / len(low), math.fsum(high) / len(high)
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Pearson's r of the ranks."""
+    return pearson(ranks(a), ranks(b))
+
+
+def held_out_best(
+    subjects: Sequence[Sequence[float]],
+    layers: dict[str, Sequence[float]],
+    folds: Sequence[int],
+) -> tuple[float, list[str]]:
+    """Mean correlation with the layer that is best for other subjects on other stimuli.
+
+    Also the layer chosen for every subject and fold; a single subject is not left out.
+    """
+
+    def r(one: Sequence[float], other: Sequence[float], items: Sequence[int]) -> float:
+        return pearson([one[i] for i in items], [other[i] for i in items])
+
+    found, chosen = [], []
+    for fold in sorted(set(folds)):
+        own = [i for i, its in enumerate(folds) if its == fold]
+        others = [i for i, its in enumerate(folds) if its != fold]
+        for number, subject in enumerate(subjects):
+            rest = [one for i, one in enumerate(subjects) if i != number] or [subject]
+            means = {name: math.fsum(r(one, values, others) for one in rest) / len(rest)
+                     for name, values in layers.items()}  # fmt: skip
+            best = max(means, key=lambda name: means[name])
+            chosen.append(best)
+            found.append(r(subject, layers[best], own))
+    return math.fsum(found) / len(found), chosen

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,15 @@ from fusiform.engine.comparing.correlations import (
     LayerCorrelation,
     Values,
     correlate,
-    noise_ceiling,
     permuted,
 )
 from fusiform.engine.comparing.differences import Comparison, Difference, compare
 from fusiform.engine.comparing.draws import MEASURED, _draw
+from fusiform.engine.comparing.items import in_order
 from fusiform.engine.comparing.pairing import pair_layers
 from fusiform.engine.comparing.populations import EVERY_UNIT, Population, populations
-from fusiform.engine.comparing.regions import Region, Regions, in_order, read_regions
+from fusiform.engine.comparing.regions import Region, Regions, read_regions
+from fusiform.engine.comparing.standard import noise_ceiling
 from fusiform.engine.contrasts import select
 from fusiform.engine.contrasts.language.contrast import every_category
 from fusiform.engine.contrasts.language.criterion import DEFAULT
@@ -46,7 +47,7 @@ from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store.writing.creating import create_store
 from fusiform.kernels.moments import Moments
 
-from . import flat, made
+from . import flat, made, reference
 
 LAYERS = (
     Layer("early", "Conv2d", ("channel", "y", "x"), (12, 4, 4), "float32"),
@@ -336,9 +337,15 @@ def test_comparing_one_network_raises(few: Store) -> None:
 # Populations
 
 
+def by_name(found: Iterable[Any]) -> dict[tuple[str, str], Population]:
+    """Populations by layer and name."""
+    every = [one for selected, rest in found for one in (*(own for own, _ in selected), rest)]
+    return {(one.layer, one.name): one for one in every}
+
+
 def test_populations_are_measured_on_held_out_stimuli(few: Store) -> None:
     responses, contrasts = drawn(0.1, 1), every_category(few.categories)
-    found = {(one.layer, one.name): one for one in populations(few, DEFAULT, contrasts, few.layers)}
+    found = by_name(populations(few, DEFAULT, contrasts, few.layers))
     for layer, selection in select.select(few):
         groups, alive = responses[layer.name], ~(selection.dead | selection.nonfinite)
         for index, name in enumerate([*few.categories, EVERY_UNIT]):
@@ -455,7 +462,7 @@ def test_a_region_table_written_by_a_spreadsheet_is_read(tmp_path: Path, what: s
     (region,) = found.regions
     assert region.values.tolist() == [[1, 2, 3]]
     assert unicodedata.normalize("NFC", region.name) == "\u00e9"
-    assert in_order(found, ("t\u00eate", "b", "a"), "categories").tolist() == [2, 1, 0]
+    assert in_order(found, ("t\u00eate", "b", "a")).tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -566,23 +573,34 @@ def test_p_of_drawn_permutations_is_near_the_exact_p() -> None:
 @pytest.mark.parametrize("correlation", ["pearson", "spearman"])
 def test_the_noise_ceiling_equals_plain_loops(correlation: Any) -> None:
     rng = np.random.default_rng(3)
-    values = rng.normal(size=6) + rng.normal(0, 0.7, (5, 6))
-    scaled = scipy.stats.rankdata(values, axis=1) if correlation == "spearman" else values
-    scores = (scaled - scaled.mean(1, keepdims=True)) / scaled.std(1, keepdims=True)
-    low = np.mean(
-        [np.corrcoef(scores[s], np.delete(scores, s, 0).mean(0))[0, 1] for s in range(len(values))]
-    )
-    high = np.mean([np.corrcoef(own, scores.mean(0))[0, 1] for own in scores])
-    assert noise_ceiling(values, correlation) == (pytest.approx(low), pytest.approx(high))
-    assert low < high
+    values = np.round(rng.normal(size=6) + rng.normal(0, 0.7, (5, 6)), 1)  # with tied ranks
+    expected = reference.noise_ceiling(values.tolist(), correlation == "spearman")
+    assert noise_ceiling(values, correlation) == pytest.approx(expected)
+    assert expected[0] < expected[1]
     assert noise_ceiling(values[:1], correlation) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("correlation", "expected"),
+    [
+        ("spearman", (0.3539712212162268, 0.6707441766510146)),
+        ("pearson", (0.3944066285914879, 0.6725784740884687)),
+    ],
+)
+def test_noise_ceilings_are_those_of_rsatoolbox(
+    correlation: Any, expected: tuple[float, float]
+) -> None:
+    # rsatoolbox 0.3.2: boot_noise_ceiling(RDMs(values), "spearman" or "corr").
+    common = np.random.default_rng(0).normal(size=10)
+    values = common + np.random.default_rng(1).normal(size=(4, 10))
+    assert noise_ceiling(values, correlation) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_best_layer_of_a_region_is_evaluated_on_held_out_subjects(
     few: Store, tmp_path: Path
 ) -> None:
     contrasts = every_category(few.categories)
-    own = {(one.layer, one.name): one for one in populations(few, DEFAULT, contrasts, few.layers)}
+    own = by_name(populations(few, DEFAULT, contrasts, few.layers))
     like: Population = own["late", EVERY_UNIT]
     rows = profiles({"FFA": like.profile * 10}, subjects=5, noise=0.02)
     found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows))
@@ -596,7 +614,7 @@ def test_the_best_layer_of_a_region_is_evaluated_on_held_out_subjects(
     assert late.ceiling_low is not None
     assert late.ceiling_low < late.ceiling_high  # type: ignore[operator]
     (best,) = (one for one in found.best_layers if one.population == EVERY_UNIT)
-    assert (best.layer, best.subjects) == ("late", 5)
+    assert (best.layer, best.over, best.splits) == ("late", "subjects", 5)
     assert best.chosen >= 3
     faces = [one for one in found.correlations if one.population == "faces" and one.units]
     assert faces
@@ -605,8 +623,8 @@ def test_the_best_layer_of_a_region_is_evaluated_on_held_out_subjects(
 def test_a_region_table_may_hold_a_subset_of_the_categories_in_any_order(
     few: Store, tmp_path: Path
 ) -> None:
-    every = list(populations(few, DEFAULT, every_category(few.categories), [few.layer("late")]))
-    profile = every[-1].profile
+    ((_, every),) = populations(few, DEFAULT, [], [few.layer("late")])
+    profile = every.profile
     rows = [["region", "category", "response"],
             *(["FFA", few.categories[k], profile[k]] for k in (3, 0, 2))]  # fmt: skip
     found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows), layers="late")
@@ -616,7 +634,7 @@ def test_a_region_table_may_hold_a_subset_of_the_categories_in_any_order(
 
 
 def test_dissimilarity_matrices_of_regions_are_compared(few: Store, tmp_path: Path) -> None:
-    own = list(populations(few, DEFAULT, every_category(few.categories), [few.layer("out")]))[-1]
+    ((_, own),) = populations(few, DEFAULT, [], [few.layer("out")])
     rows: list[list[Any]] = [["region", "first", "second", "distance"]]
     for i, j in itertools.combinations(range(4), 2):
         rows.append(["EBA", few.categories[j], few.categories[i], own.rdm[i, j]])
@@ -673,11 +691,12 @@ def test_dissimilarities_of_stimuli_are_compared_with_a_recording(
     assert conv.correlation == pytest.approx(expected)
     (best,) = found.best_layers
     assert (best.layer, best.chosen) == ("head", 2)
-    code, out, err = command(recording.path, "--recorded", "--roi", path)
+    code, out, err = command(recording.path, "--roi", path)
     assert (code, err) == (0, "")
     assert "dissimilarity of stimuli" in out
-    code, _, err = command(recording.path, "--recorded")
-    assert (code, err.count("\n")) == (2, 1)
+    for options in ({"contrasts": "faces"}, {"criterion": fusiform.Criterion(where="t > 3")}):
+        with pytest.raises(UserError, match="select units of a store"):
+            fusiform.compare_regions(recording, path, **options)
 
 
 def test_comparing_a_recording_with_responses_to_categories_raises(
@@ -771,7 +790,7 @@ def test_the_compare_command_shows_regions(
         code, out, err = command(few.path, "--roi", path, option)
         assert (code, out) == (2, "")
         assert "compares networks; got it with --roi" in err
-    for option in ("--correlation=pearson", "--rearrangements=9", "--each-layer", "--recorded"):
+    for option in ("--correlation=pearson", "--rearrangements=9", "--each-layer", "--controls"):
         code, out, err = command(few.path, many.path, option)
         assert (code, out) == (2, "")
         assert "is for --roi; got" in err

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SAID = {
     "localise.py": r"avgpool .* selective(.|\n)*Gini over feature maps(.|\n)*mean words",
     "compare_networks.py": r"avgpool .* share .*\[[-+]\d",
-    "lesion.py": r"intact .* preferring words(.|\n)*words +-?\d",
+    "lesion.py": r"matched +\d+ units(.|\n)*\nwords +\d(.|\n)*than least .*\[-?\d",
     "language.py": r"reduced\.3: \d+ of 64 units prefer sentences(.|\n)*mean nonwords",
     "while_training.py": r"after epoch 4(.|\n)*contrast +faces +scenes +words(.|\n)*\n6 +\d",
 }

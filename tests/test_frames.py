@@ -254,7 +254,7 @@ def test_a_comparison_with_regions_is_a_frame(made_path: Path, regions: Path) ->
     for best in found.best_layers:
         own = frame.loc[(best.region, best.population, best.layer)]["value"]
         assert own["held_out_pearson"] == best.correlation
-        assert (own["held_out_chosen"], own["held_out_subjects"]) == (best.chosen, best.subjects)
+        assert (own["held_out_chosen"], own["held_out_splits"]) == (best.chosen, best.splits)
 
 
 def test_answers_of_a_recording_are_frames(recording: fusiform.Recording) -> None:

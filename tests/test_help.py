@@ -21,6 +21,7 @@ from fusiform.commands.fields import FORMS, VALUES, documented
 from fusiform.commands.notes import flagged
 from fusiform.commands.tables import Destination
 from fusiform.engine.contrasts.language.criterion import Criterion
+from fusiform.engine.contrasts.lesion_request import LesionRequest
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.recording.unit_request import UnitRequest
 from fusiform.engine.spec import Design, Network, Resources, Stimuli
@@ -28,8 +29,8 @@ from fusiform.engine.spec import Design, Network, Resources, Stimuli
 from .fuzz.options import LINES, options
 
 NOUNS = (
-    Network, Preprocessing, Stimuli, Design, Resources, UnitRequest, Criterion, Destination,
-    NetworkOptions, RegionOptions, LocalizerOptions,
+    Network, Preprocessing, Stimuli, Design, Resources, UnitRequest, LesionRequest,
+    Criterion, Destination, NetworkOptions, RegionOptions, LocalizerOptions,
 )  # fmt: skip
 ENGINE = sorted((Path(__file__).parents[1] / "engine").rglob("*.py"))
 _FLAG = re.compile(r"(?<![\w-])--[a-z]")

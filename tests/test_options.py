@@ -26,7 +26,8 @@ TWICE = ("--layers", "layer4.1", "--layers", "avgpool")
 # Options that take one text; a new option with several names must be repeatable instead.
 SINGLE = {
     "by", "device", "for", "from", "histogram", "interpolation", "memory-budget", "model",
-    "output", "preset", "quantiles", "save", "saved", "scheduler", "units", "weights", "where",
+    "output", "preset", "quantiles", "readout", "save", "saved", "scheduler", "units", "weights",
+    "where",
 }  # fmt: skip
 
 
@@ -75,12 +76,13 @@ def test_an_option_means_one_thing_in_every_command() -> None:
         kinds.setdefault(flag, set()).add(plain(kind))
         commands.setdefault(flag, set()).add(command)
     assert not {flag: own for flag, own in kinds.items() if len(own) > 1}
-    asking = {"summary", "select", "analyse", "compare", "report", "responses"}
+    asking = {"summary", "select", "analyse", "compare", "lesion", "report", "responses"}
     assert commands["contrast"] == asking  # a query has a language of its own
     assert commands["units"] == {"layers", "plan", "scan", "record"}
     assert commands["by"] == {"record", "query"}
     assert commands["against"] == {"compare"}
-    assert commands["groups"] == {"plan", "scan", "record", "stimuli check", "stimuli pack"}
+    showing = {"plan", "scan", "record", "lesion"}
+    assert commands["groups"] == showing | {"stimuli check", "stimuli pack"}
 
 
 def test_repeated_and_joined_names_are_all_taken() -> None:

@@ -53,6 +53,7 @@ select a.zarr --test glm --where t>3
 query a.zarr t>0 --list --format csv -o query.csv
 query a.zarr.zip t>0 --list --format parquet -o query.parquet
 record --from a.zarr --top 5 -o recording.zarr --device cpu -q
+lesion --from a.zarr --contrast words --layers layer4.1 --where p<0.05 --draws 1 --device cpu -q
 responses recording.zarr auc
 responses recording.zarr tuning -o tuning.csv
 responses recording.zarr layers --similarity cka_unbiased
@@ -62,6 +63,8 @@ compare a.zarr b.zarr --at 0,1 --against previous --resamples 20
 compare a.zarr b.zarr --resamples 20 -o compared.json
 compare a.zarr a.zarr --localizers --categories words,faces=bodies,bodies=faces --resamples 20
 compare a.zarr a.zarr --localizers --resamples 20 -o localizers.csv
+compare a.zarr b.zarr --roi regions.csv --controls --rearrangements 20
+compare recording.zarr --roi images.csv --rearrangements 20 -o correlated.csv
 report a.zarr b.zarr --recording recording.zarr --resamples 20 --figures figures -o report.html
 doctor -o .
 bench --parts kernels --array-units 10000 --batch-sizes 8 --repeats 1
@@ -85,6 +88,12 @@ def test_the_smoke_test_covers_every_command() -> None:
 
 def test_every_command_runs(tmp_path: Path) -> None:
     (tmp_path / "made.toml").write_text('[groups]\nfaces = "faces"\nwords = ["words"]\n')
+    for name, key, items in (
+        ("regions", "category", ("faces", "bodies", "scenes", "words")),
+        ("images", "stimulus", [f"faces-{i}" for i in range(1, 7)]),
+    ):
+        rows = [f"FFA,{item},{number % 4}" for number, item in enumerate(items)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"region,{key},response", *rows]))
     codes, said = one_process.run(WALK, tmp_path, CUDA_VISIBLE_DEVICES="")
     assert codes == [f"exit 0 {line}" for line in WALK.strip().splitlines()], said
     assert "Traceback" not in said, said

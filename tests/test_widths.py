@@ -90,6 +90,13 @@ TABLES: dict[str, tuple[str, ...]] = {
     f"compare {A} {B} {A} --at 0,5,143000 --resamples 2": ("layer", "contrast", "checkpoint 0"),
     f"compare {A} --roi regions.csv": ("region", "population", "layer", "r"),
     f"compare {A} {A} --localizers --resamples 2": ("layer", "contrast"),
+    f"compare {A} {B} --roi regions.csv --controls --where csi>0": (
+        "region",
+        "population",
+        "layer",
+        "r",
+    ),
+    f"compare {R} --roi images.csv": ("region", "population", "layer", "r"),
     "doctor -q": ("what", "found"),
     "bench -q": ("part", "what", "setting"),
 }
@@ -105,6 +112,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli) -> Iterator[P
     rows = [f"region_of_interest_{n},{name},{k * n % 3}" for n in (1, 2)
             for k, name in enumerate(CATEGORIES)]  # fmt: skip
     (root / "regions.csv").write_text("\n".join(["region,category,response", *rows]))
+    rows = [f"region_of_interest,{path.stem},{n % 5}"
+            for n, path in enumerate(sorted((root / "stimuli").rglob("*.png")))]  # fmt: skip
+    (root / "images.csv").write_text("\n".join(["region,stimulus,response", *rows]))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.syspath_prepend(root)

@@ -43,5 +43,5 @@ def main() -> None:
         for command in (*SCANS, *SHOWN):
             print(f"fusiform {command}", flush=True)
             found = run(*shlex.split(command))
-            lines += ["", "```", f"$ fusiform {command}", *found.output.rstrip().split("\n"), "```"]
+            lines += ["", "```", f"$ fusiform {command}", *found.output.splitlines(), "```"]
     save(__name__, lines)

@@ -16,6 +16,7 @@ from ..excerpt import (
     excerpt,
     step_over,
 )
+from ..texts import number
 from .analyse import ANALYSES, Analysis
 from .consistency import Consistency, Matrix
 from .overlap import Confusion
@@ -190,7 +191,8 @@ def percent(share: float | None) -> float | None:
 
 def span(low: float | None, high: float | None, scale: float = 1) -> str | None:
     """An interval as text."""
-    return None if low is None or high is None else f"{scale * low:.3g} to {scale * high:.3g}"
+    ends = [number(scale * end, 3) for end in (low, high) if end is not None]
+    return " to ".join(ends) if len(ends) == 2 else None
 
 
 def _ends(quantiles: tuple[float, ...] | None) -> tuple[float | None, float | None]:

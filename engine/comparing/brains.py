@@ -6,27 +6,31 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
 from ..limits import refuse_numbers, refuse_seed
-from ..responses.geometry import products
-from ..responses.recording import Recording
+from ..responses.recording import Recording, open_recording
 from ..results import Result
 from ..store.root import kind_at
 from ..store.schema import RECORDING
 from ..store.store_reader import StoreReader
 from ..table import Table
 from . import frames
-from .correlations import BestLayer, Correlation, Floats, LayerCorrelation, Values, correlate
-from .populations import populations
-from .regions import Regions, in_order, read_regions
-
-RECORDED = "recorded units"
+from .best_layers import BestLayer, usable_folds
+from .controls import random_populations
+from .correlations import Controls, LayerCorrelation, Values, correlate
+from .domains import as_joined, domains
+from .items import in_order, rows_of_stimuli
+from .populations import Population, populations
+from .recorded import recorded, upper
+from .regions import Regions, read_regions
+from .standard import Correlation, Floats
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,7 +39,9 @@ class BrainComparison(Result):
 
     ``compared`` describes the values compared, ``orders`` is the number of permutations, ``chosen``
     describes how units were chosen, and ``held_out`` whether they were measured on other stimuli
-    than those that selected them.
+    than those that selected them. ``ceilings`` tells where noise ceilings come from: ``given`` (in
+    the table), ``subjects`` (their differences), or nothing. ``notes`` say which categories were
+    joined, and what was left out.
     """
 
     source: str
@@ -46,12 +52,23 @@ class BrainComparison(Result):
     correlation: str
     orders: int
     held_out: bool
+    ceilings: str
+    notes: tuple[str, ...]
     correlations: tuple[LayerCorrelation, ...]
     best_layers: tuple[BestLayer, ...]
 
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :mod:`.frames`."""
         return frames.correlations(self)
+
+
+class _Compared(NamedTuple):
+    """A table in the terms of a network, and the values of the network."""
+
+    regions: Regions
+    values: list[Values]
+    notes: list[str]
+    folds: NDArray[np.int64] | None = None
 
 
 def compare_regions(
@@ -63,50 +80,54 @@ def compare_regions(
     *,
     correlation: Correlation | None = None,
     rearrangements: int = 10_000,
+    controls: bool = False,
     seed: int = 0,
 ) -> BrainComparison:
     """Compare populations of units with brain regions, layer by layer.
 
     A store is compared on the categories of the table: the units that each contrast selects, and
-    all units that vary (:mod:`.populations`). A recording is compared on the stimuli of a table of
-    dissimilarities, with all its units.
+    all units that vary (:mod:`.populations`). A recording is compared on single stimuli: the units
+    of each choice, and all recorded units (:mod:`.recorded`).
 
     Parameters
     ----------
     source : a store or a recording, or its path
     table : path of a table of regions, see :mod:`.regions`
-    criterion : the criterion that selects units
+    criterion : the criterion that selects units of a store
     layers : names or globs of layers
-    contrasts : see :mod:`..contrasts.language.contrast`; by default every category
-    correlation : by default ``pearson`` for profiles, ``spearman`` for dissimilarity matrices
+    contrasts : see :mod:`..contrasts.language.contrast`; by default every category, or the domains
+        of a known localizer if the table has its categories
+    correlation : by default ``pearson`` for responses, ``spearman`` for dissimilarity matrices
     rearrangements : number of permutations; all of them if there are fewer
-    seed : seed of the permutations
+    controls : whether other units of the layer are compared too, see :mod:`.controls`
+    seed : seed of the permutations, and of random units
 
     Raises
     ------
     UserError : the table cannot be read, or names categories or stimuli that the source lacks; a
-        region responds to everything equally; a table of responses is compared with a recording;
-        see also :func:`fusiform.summary`
+        region responds to everything equally; a table of categories is compared with a recording,
+        or one of stimuli with a store; see also :func:`fusiform.summary`
     """
     regions = read_regions(table)
     correlation = correlation or ("spearman" if regions.are_rdms else "pearson")
-    if correlation not in get_args(Correlation):
-        raise UserError(
-            f"a correlation is {' or '.join(get_args(Correlation))}; got {correlation!r}: "
-            "choose one"
-        )
-    refuse_seed(seed)
-    refuse_numbers(rearrangements=rearrangements)
-    if rearrangements < 1:
-        raise UserError(f"rearrangements is at least 1; got {rearrangements}")
-    source = _opened(source)
+    _require(correlation, rearrangements, seed)
+    source = opened(source)
     if isinstance(source, Recording):
-        values = list(_of_recording(source, regions, layers))
+        if criterion != DEFAULT or contrasts is not None:
+            raise UserError(
+                "a criterion and `contrasts` select units of a store; the units of "
+                f"{source.path} are chosen: leave them out, or record others"
+            )
+        compared = _with_recording(source, regions, layers, controls)
         chosen = f"units of {source.path}: {', '.join(source.choices)}"
     else:
-        values = list(_of_store(source, regions, criterion, contrasts, layers))
+        asked = _Asked(criterion, contrasts, layers, seed if controls else None)
+        compared = _with_store(source, regions, asked)
         chosen = f"selective: {criterion}"
-    found = list(correlate(regions, values, correlation, rearrangements, seed))
+    regions = compared.regions
+    found = list(
+        correlate(regions, compared.values, correlation, rearrangements, seed, compared.folds)
+    )
     items = "stimuli" if isinstance(source, Recording) else "categories"
     return BrainComparison(
         source=str(source.path),
@@ -117,51 +138,112 @@ def compare_regions(
         correlation=correlation,
         orders=min(rearrangements, math.factorial(min(len(regions.items), 20))),
         held_out=isinstance(source, StoreReader) and source.folds > 1,
+        ceilings=_ceilings(regions),
+        notes=tuple(compared.notes),
         correlations=tuple(one for one in found if isinstance(one, LayerCorrelation)),
         best_layers=tuple(one for one in found if isinstance(one, BestLayer)),
     )
 
 
-def _opened(source: StoreReader | Recording | Path | str) -> StoreReader | Recording:
+def opened(source: StoreReader | Recording | Path | str) -> StoreReader | Recording:
+    """The store or recording at a path, or the one that is given."""
     if isinstance(source, Recording):
         return source
     if isinstance(source, Path | str) and kind_at(source) is RECORDING:
-        return Recording.open(source)
+        return open_recording(source)
     return StoreReader.of(source)
 
 
-def _of_store(
-    store: StoreReader,
-    regions: Regions,
-    criterion: Criterion,
-    contrasts: str | Sequence[str] | None,
-    layers: str | Sequence[str],
-) -> Iterator[Values]:
-    """Populations of a store, on the categories of the table in their order."""
-    indices = in_order(regions, store.categories, "categories")
-    parsed = parse_contrasts(contrasts, store.categories)
-    for one in populations(store, criterion, parsed, store.layers_named(layers)):
-        own = _upper(one.rdm, indices) if regions.are_rdms else one.profile[indices]
-        yield Values(one.name, one.layer, one.units, own)
-
-
-def _of_recording(
-    recording: Recording, regions: Regions, layers: str | Sequence[str]
-) -> Iterator[Values]:
-    """The recorded units of every layer, on the stimuli of the table in their order."""
-    if not regions.are_rdms:
+def _require(correlation: str, rearrangements: int, seed: int) -> None:
+    if correlation not in get_args(Correlation):
         raise UserError(
-            "a recording is compared with dissimilarities of stimuli; "
+            f"a correlation is {' or '.join(get_args(Correlation))}; got {correlation!r}: "
+            "choose one"
+        )
+    refuse_seed(seed)
+    refuse_numbers(rearrangements=rearrangements)
+    if rearrangements < 1:
+        raise UserError(f"rearrangements is at least 1; got {rearrangements}")
+
+
+def _ceilings(regions: Regions) -> str:
+    if regions.regions[0].ceiling:
+        return "given"
+    return "subjects" if any(len(one.subjects) > 1 for one in regions.regions) else ""
+
+
+class _Asked(NamedTuple):
+    """Populations that are asked for; ``seed`` of random units is None without controls."""
+
+    criterion: Criterion
+    contrasts: str | Sequence[str] | None
+    layers: str | Sequence[str]
+    seed: int | None
+
+
+def _with_store(store: StoreReader, regions: Regions, asked: _Asked) -> _Compared:
+    """Populations of a store, on the categories of the table in their order."""
+    if regions.of_stimuli:
+        raise UserError(
+            f"responses to single stimuli are compared with a recording; {regions.source} has "
+            f"stimuli, and {store.path} is a store: record units, or give responses to categories"
+        )
+    regions, joined = as_joined(regions, store.categories, store.provenance.get("groups"))
+    contrasts, said = asked.contrasts, ""
+    if contrasts is None:
+        contrasts, said = domains(regions, store.categories)
+    indices = in_order(regions, store.categories)
+    parsed = parse_contrasts(contrasts, store.categories)
+    layers = store.layers_named(asked.layers)
+
+    def of(one: Population) -> Floats:
+        return upper(one.rdm, indices) if regions.are_rdms else one.profile[indices]
+
+    values = []
+    found = populations(
+        store,
+        asked.criterion,
+        parsed,
+        layers,
+        rdms=regions.are_rdms,
+        others=asked.seed is not None,
+    )
+    for layer, (selected, every) in zip(layers, found, strict=True):
+        drawn: Sequence[Sequence[Population]] = [()] * len(selected)
+        if asked.seed is not None:
+            own = [one.own for one in selected]
+            drawn = random_populations(store, layer, own, every, seed=asked.seed)
+        for contrast, (one, others), draws in zip(parsed, selected, drawn, strict=True):
+            target = frozenset(np.flatnonzero(np.isin(indices, contrast.target)).tolist())
+            controls = Controls(of(others), np.array([*map(of, draws)])) if others else None
+            values.append(Values(one.name, one.layer, one.units, of(one), target, controls))
+        values.append(Values(every.name, every.layer, every.units, of(every)))
+    return _Compared(regions, values, [note for note in (joined, said) if note])
+
+
+def _with_recording(
+    recording: Recording, regions: Regions, layers: str | Sequence[str], controls: bool
+) -> _Compared:
+    """Units of a recording, on the stimuli of the table in their order."""
+    if not (regions.are_rdms or regions.of_stimuli):
+        raise UserError(
+            "a recording is compared with single stimuli, or dissimilarities of them; "
             f"{regions.source} has responses to categories: compare it with a store"
         )
-    rows = np.flatnonzero(recording.shown)
-    paths = [str(path) for path in recording.stimulus_column("stimulus_path")[rows]]
-    indices = in_order(regions, paths, "stimuli")
-    for layer in recording.layers_named(layers):
-        found = products(recording, layer.name)
-        yield Values(RECORDED, layer.name, float(found.units), _upper(found.distances(), indices))
-
-
-def _upper(matrix: Floats, rows: Any) -> Floats:
-    """The pairs among some rows of a dissimilarity matrix, in the order of the rows."""
-    return np.asarray(matrix[np.ix_(rows, rows)][np.triu_indices(len(rows), 1)])
+    if controls:
+        raise UserError(
+            f"`controls` needs all units of a layer; {recording.path} is a recording of some: "
+            "record random units beside them, which are compared as a population"
+        )
+    shown = np.flatnonzero(recording.shown)
+    paths = [str(path) for path in recording.stimulus_column("stimulus_path")[shown]]
+    rows = shown[rows_of_stimuli(regions, paths, str(recording.path))]
+    folds, notes = usable_folds(recording.fold_of[rows]), []
+    if folds is None:
+        notes.append(
+            "layers are not chosen on other stimuli: that needs two folds or more, with 3 stimuli "
+            "of the table in each"
+        )
+    values = [one for layer in recording.layers_named(layers)
+              for one in recorded(recording, layer, regions, rows)]  # fmt: skip
+    return _Compared(regions, values, notes, folds)

@@ -3,38 +3,54 @@
 Correlations are computed per subject and averaged. p is the share of permutations of the region's
 categories (or stimuli) with an average at least as large (Mantel 1967 for matrices); all
 permutations are used where they are few. Over a network's layers, p is corrected by the maximum of
-each permutation (Westfall & Young 1993; Nichols & Holmes 2002). The noise ceiling follows Nili et
-al. (2014).
+each permutation (Westfall & Young 1993; Nichols & Holmes 2002).
+
+A population responds most to its own target by construction. Outside the target, all is computed
+again without the target's categories (or stimuli).
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from ..errors import UserError
-from .regions import Region, Regions
+from .best_layers import BestLayer, Splits, best_layer
+from .regions import FEWEST_ITEMS, Region, Regions
+from .standard import Correlation, Floats, among, noise_ceiling, standard
 
-Correlation = Literal["pearson", "spearman"]
-Floats = NDArray[np.float64]
 # Permuted values in memory at a time.
 _AT_ONCE = 2**22
+# Ends of the middle 95 %.
+_ENDS = (0.025, 0.975)
+
+
+class Controls(NamedTuple):
+    """Values of a layer's units outside a population, and of random units ``[draw, ...]``."""
+
+    other_units: Floats
+    random_units: Floats
 
 
 class Values(NamedTuple):
-    """A population of a layer, with its profile ``[item]`` or RDM ``[pair]``."""
+    """A population of a layer, with its profile ``[item]`` or RDM ``[pair]``.
+
+    ``target`` holds the places of the items that the population was selected for.
+    """
 
     population: str
     layer: str
     units: float
     values: Floats
+    target: frozenset[int] = frozenset()
+    controls: Controls | None = None
 
 
 @dataclass(frozen=True)
@@ -42,10 +58,16 @@ class LayerCorrelation:
     """The correlation between a region and a population of a layer.
 
     ``correlation`` is the mean over subjects; ``p`` is the probability of one as large by chance,
-    ``p_corrected`` of one as large in any layer. ``ceiling_low`` and ``ceiling_high`` bound the
-    correlation that any model could reach given the differences between subjects; they are None
-    for one subject. ``units`` is the size of the population. ``correlation`` and p are None if the
-    population has too few units or does not vary.
+    ``p_corrected`` of one as large in any layer. ``outside_target`` and its p are the same without
+    the categories or stimuli that the population was selected for; None for a population without a
+    target, or with fewer than 3 others. ``ceiling_low`` and ``ceiling_high`` bound the correlation
+    that any model could reach; they are None for one subject, unless the table gives them.
+    ``units`` is the size of the population. ``correlation`` and p are None if the population has
+    too few units or does not vary.
+
+    Controls are None unless they were asked for: ``other_units`` is the correlation of all other
+    units of the layer, ``random_units`` that of as many random units, the mean over draws, of which
+    ``random_units_low`` and ``random_units_high`` hold the middle 95 %.
     """
 
     region: str
@@ -55,26 +77,15 @@ class LayerCorrelation:
     correlation: float | None
     p: float | None
     p_corrected: float | None
+    outside_target: float | None
+    outside_target_p: float | None
+    outside_target_p_corrected: float | None
+    other_units: float | None
+    random_units: float | None
+    random_units_low: float | None
+    random_units_high: float | None
     ceiling_low: float | None
     ceiling_high: float | None
-
-
-@dataclass(frozen=True)
-class BestLayer:
-    """The layer that fits a region best, chosen with leave-one-subject-out cross-validation.
-
-    For every subject, the layer with the largest mean correlation over the other subjects is
-    chosen, and its correlation with the left-out subject is measured; ``correlation`` is the mean
-    over subjects. ``layer`` is the layer chosen most often, ``chosen`` the number of subjects it
-    was chosen for.
-    """
-
-    region: str
-    population: str
-    layer: str
-    chosen: int
-    subjects: int
-    correlation: float
 
 
 def correlate(
@@ -83,6 +94,7 @@ def correlate(
     correlation: Correlation,
     permutations: int,
     seed: int,
+    folds: NDArray[np.int64] | None = None,
 ) -> Iterator[LayerCorrelation | BestLayer]:
     """Correlate every region with every population of every layer, and find the best layers.
 
@@ -90,38 +102,40 @@ def correlate(
     ----------
     populations : the populations of every layer, with values in the order of the table's items
     permutations : number of permutations to draw if there are more
+    folds : of the table's stimuli, to choose layers on other stimuli; None for categories
 
     Raises
     ------
     UserError : a region responds to all items equally
     """
-    orders = permuted(len(regions.items), permutations, seed)
-    values = _standard(np.array([one.values for one in populations]), correlation)
-    known = np.asarray(np.isfinite(values).all(axis=1))
-    columns = [one for one, is_known in zip(populations, known, strict=True) if is_known]
-    names = list(dict.fromkeys(one.population for one in columns))
-    groups = [np.array([one.population == name for one in columns]) for name in names]
+    everywhere = np.ones(len(regions.items), bool)
+    every = dict(enumerate(populations))
+    whole = _Test(regions, every, everywhere, correlation, permutations, seed)
+    outside = []
+    for target in {one.target: None for one in populations if one.target}:
+        items = everywhere.copy()
+        items[[*target]] = False
+        if items.sum() >= FEWEST_ITEMS:
+            aimed = {place: one for place, one in every.items() if one.target == target}
+            outside.append(_Test(regions, aimed, items, correlation, permutations, seed))
+    splits = Splits(folds, correlation, regions.are_rdms)
     for region in regions.regions:
-        own = _standard(region.values, correlation)
+        own = standard(region.values, correlation)
         if not np.isfinite(own).all():
             raise UserError(
                 f"responses of a region must vary; those of {region.name} in {regions.source} are "
                 "constant for a subject: leave the region out"
             )
-        by_subject = own @ values[known].T  # [subject, column]
-        found = by_subject.mean(axis=0)
-        chance = _chance(own.mean(axis=0), values[known], found, groups, orders, regions.are_rdms)
-        numbers = iter(np.stack([found, *chance]).T.tolist())
-        ceiling = noise_ceiling(region.values, correlation)
-        for one, is_known in zip(populations, known, strict=True):
-            correlation_and_p = next(numbers) if is_known else (None, None, None)
+        ceiling = region.ceiling or noise_ceiling(region.values, correlation)
+        found = whole.of(region)
+        others = {place: values for test in outside for place, values in test.of(region).items()}
+        for place, one in every.items():
+            controls = _of_controls(own.mean(axis=0), one.controls, correlation)
             yield LayerCorrelation(
-                region.name, one.layer, one.population, one.units, *correlation_and_p, *ceiling
-            )
-        for name, group in zip(names, groups, strict=True):
-            if len(region.subjects) > 1:
-                layers = [one.layer for one in columns if one.population == name]
-                yield _best_layer(region, name, layers, by_subject[:, group])
+                region.name, one.layer, one.population, one.units, *found.get(place, _UNKNOWN),
+                *others.get(place, _UNKNOWN), *controls, *ceiling,
+            )  # fmt: skip
+        yield from _best_layers(region, whole.columns, splits)
 
 
 def permuted(items: int, most: int, seed: int) -> NDArray[np.int64]:
@@ -136,44 +150,85 @@ def permuted(items: int, most: int, seed: int) -> NDArray[np.int64]:
     return np.stack([np.arange(items), *drawn])
 
 
-def noise_ceiling(
-    values: Floats, correlation: Correlation
-) -> tuple[float, float] | tuple[None, None]:
-    """Bounds of the correlation that the best model could reach, for ``values [subject, item]``.
+# Tests that differ in their items share orders; a table of stimuli has large ones.
+_orders = lru_cache(2)(permuted)
 
-    Low: the mean correlation of a subject with the mean of the other subjects; high: with the mean
-    of all. Subjects are standardised (or ranked) before they are averaged (Nili et al. 2014, PLoS
-    Computational Biology 10(4)).
+
+class _Test:
+    """The correlations of populations on some ``items [item]``, with permutations of these.
+
+    ``columns`` are the populations whose values are known and vary.
     """
-    if len(values) < 2:
-        return None, None
-    own = _standard(values, correlation)
-    total = own.sum(axis=0)
 
-    def mean_correlation(models: Floats) -> float:
-        return float(np.mean((own * _standard(models, "pearson")).sum(axis=1)))
+    def __init__(
+        self,
+        regions: Regions,
+        populations: Mapping[int, Values],
+        items: NDArray[np.bool_],
+        correlation: Correlation,
+        permutations: int,
+        seed: int,
+    ) -> None:
+        self._items, self._correlation, self._are_rdms = items, correlation, regions.are_rdms
+        values = np.array([one.values for one in populations.values()])
+        values = standard(among(values, items, self._are_rdms), correlation)
+        known = np.asarray(np.isfinite(values).all(axis=1))
+        self._places = [
+            place for place, is_known in zip(populations, known, strict=True) if is_known
+        ]
+        self.columns, self._values = [populations[place] for place in self._places], values[known]
+        self._groups = [*_by_population(self.columns).values()]
+        self._drawn = int(items.sum()), permutations, seed
 
-    return mean_correlation(total - own), mean_correlation(np.broadcast_to(total, own.shape))
+    def of(self, region: Region) -> dict[int, Sequence[float | None]]:
+        """Correlation, p and corrected p by the place of the population, where they are known."""
+        own = standard(among(region.values, self._items, self._are_rdms), self._correlation)
+        mean = own.mean(axis=0)
+        if not np.isfinite(mean).all():  # a subject's responses are constant
+            return {}
+        r = self._values @ mean
+        chance = _chance(mean, self._values, r, self._groups, _orders(*self._drawn), self._are_rdms)
+        return dict(zip(self._places, np.stack([r, *chance]).T.tolist(), strict=True))
 
 
-def _standard(values: Floats, correlation: Correlation) -> Floats:
-    """Rows, or their ranks for Spearman's, with mean 0 and length 1: products are correlations."""
-    if correlation == "spearman":
-        ranked = rankdata(values, axis=1)
-        values = np.where(np.isfinite(values), ranked, np.nan)
-    centred = values - values.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    # The mean of equal numbers may differ from them by rounding.
-    constant = np.ptp(values, axis=1, keepdims=True) == 0
-    with np.errstate(all="ignore"):
-        return np.asarray(np.where(constant, np.nan, centred / length))
+_UNKNOWN: Sequence[float | None] = (None, None, None)
+
+
+def _by_population(columns: Sequence[Values]) -> dict[str, NDArray[np.int64]]:
+    """Places of the columns of every population."""
+    names = list(dict.fromkeys(one.population for one in columns))
+    return {name: np.flatnonzero([one.population == name for one in columns]) for name in names}
+
+
+def _of_controls(
+    region: Floats, controls: Controls | None, correlation: Correlation
+) -> tuple[float | None, ...]:
+    """Correlation of the other units; of random units the mean over draws, and the middle 95 %."""
+    if controls is None:
+        return None, None, None, None
+    other = standard(controls.other_units[np.newaxis], correlation) @ region
+    drawn = standard(controls.random_units, correlation) @ region
+    drawn = drawn[np.isfinite(drawn)]
+    random = [drawn.mean(), *np.quantile(drawn, _ENDS)] if len(drawn) else [np.nan] * 3
+    return tuple(None if np.isnan(one) else float(one) for one in (*other, *random))
+
+
+def _best_layers(region: Region, columns: Sequence[Values], splits: Splits) -> Iterator[BestLayer]:
+    """The best layer of every population, if subjects or stimuli can be left out."""
+    over = splits.over(len(region.subjects))
+    if not over or not columns:
+        return
+    parts = splits.correlations(region, np.array([one.values for one in columns]))
+    for name, group in _by_population(columns).items():
+        layers = [columns[place].layer for place in group]
+        yield best_layer((region.name, name, over), layers, *(part[:, group] for part in parts))
 
 
 def _chance(
     region: Floats,
     values: Floats,
     found: Floats,
-    groups: Sequence[NDArray[np.bool_]],
+    groups: Sequence[NDArray[np.int64]],
     orders: NDArray[np.int64],
     are_rdms: bool,
 ) -> tuple[Floats, Floats]:
@@ -200,16 +255,3 @@ def _chance(
             largest = by_chance[:, group].max(axis=1, keepdims=True)
             of_group[group] += (largest >= least[group]).sum(axis=0)
     return own / len(orders), of_group / len(orders)
-
-
-def _best_layer(
-    region: Region, population: str, layers: Sequence[str], by_subject: Floats
-) -> BestLayer:
-    others = by_subject.sum(axis=0) - by_subject
-    best = others.argmax(axis=1)
-    votes = np.bincount(best, minlength=len(layers))
-    layer = int(votes.argmax())
-    held_out = by_subject[np.arange(len(best)), best]
-    return BestLayer(
-        region.name, population, layers[layer], int(votes[layer]), len(best), float(held_out.mean())
-    )

@@ -23,7 +23,7 @@ _DIFFERENCES: dict[str, type] = {
 }  # fmt: skip
 _CORRELATIONS: dict[str, type] = {
     "store": str, "criterion": str, "regions": str, "region": str, "population": str,
-    "layer": str, "quantity": str, "value": float,
+    "layer": str, "over": str, "quantity": str, "value": float, "low": float, "high": float,
 }  # fmt: skip
 _LOCALIZERS: dict[str, type] = {
     "store": str, "other_store": str, "criterion": str, "layer": str, "contrast": str,
@@ -88,19 +88,21 @@ def _onsets(found: Comparison) -> Table:
 
 
 def correlations(found: BrainComparison) -> Iterator[Table]:
-    """The correlation of every layer, then that of the best layer in held-out subjects.
+    """The correlation of every layer, then that of the best layer on what is held out.
 
-    The correlation is named after its kind, as ``pearson`` and ``held_out_pearson``. The first
-    table has no rows.
+    The correlation is named after its kind, as ``pearson`` and ``held_out_pearson``; ceilings of
+    the table are ``given_ceiling_low`` and ``given_ceiling_high``. The first table has no rows.
     """
     criterion = found.chosen.removeprefix("selective: ")
+    names = {"correlation": found.correlation}
+    if found.ceilings == "given":
+        names |= {name: f"given_{name}" for name in ("ceiling_low", "ceiling_high")}
     yield Table({}).arranged(_CORRELATIONS)
     for rows, before in ((found.correlations, ""), (found.best_layers, "held_out_")):
         if rows:
-            whole = of_rows(rows)
-            whole = Table({found.correlation if name == "correlation" else name: values
-                           for name, values in whole.stored.items()})  # fmt: skip
-            own = long_form(whole, before=before).without("low", "high")
+            whole = of_rows(rows).stored
+            renamed = Table({names.get(name, name): values for name, values in whole.items()})
+            own = long_form(renamed, before=before)
             for name, text in (("store", found.source), ("criterion", criterion),
                                ("regions", found.regions)):  # fmt: skip
                 own = own.labelled(name, text)

@@ -200,7 +200,9 @@ def compare_localizers(
 
 def _require_valid(stores: Sequence[StoreReader], allow: Sequence[str], resamples: int) -> None:
     if len(stores) != 2:
-        raise UserError(f"two localizers are two stores of one network; got {len(stores)}")
+        raise UserError(
+            f"two localizers are two stores of one network; got {len(stores)}: name two"
+        )
     for name in allow:
         if name not in _ALLOWED:
             raise UserError(

@@ -1,14 +1,16 @@
 """Tables of brain regions: response profiles or dissimilarity matrices.
 
-A table is CSV with one row per value. Profiles have the columns ``region``, ``category`` and
-``response``; dissimilarity matrices ``region``, ``first``, ``second`` and ``distance`` between two
-categories or two paths of stimuli. Either may have a column ``subject``.
+A table is CSV with one row per value. Profiles have the columns ``region``, ``category`` (or
+``stimulus``) and ``response``; dissimilarity matrices ``region``, ``first``, ``second`` and
+``distance`` between two categories or two stimuli. Any may have a column ``subject``, and a noise
+ceiling: ``ceiling_low`` and ``ceiling_high``, or ``ceiling`` for both, the same in all rows of a
+region.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -16,39 +18,47 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError, nearest, shortened
+from ..errors import UserError, shortened
 from ..texts import column_indices, composed, csv_rows
 
 PROFILE = ("region", "category", "response")
+STIMULI = ("region", "stimulus", "response")
 RDM = ("region", "first", "second", "distance")
+_CEILINGS = ("ceiling", "ceiling_low", "ceiling_high")
 _RULE = (
-    f"a table of regions has the columns {', '.join(PROFILE)}, or {', '.join(RDM)}, and optionally "
-    "subject"
+    f"a table of regions has the columns {', '.join(PROFILE)}, or {', '.join(STIMULI)}, or "
+    f"{', '.join(RDM)}, and optionally subject, and ceiling or ceiling_low and ceiling_high"
 )
 # With fewer items there are too few permutations for a small p.
-_FEWEST_ITEMS = 3
+FEWEST_ITEMS = 3
+Ceiling = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Region:
     """A region's ``values [subject, item]``, or ``[subject, pair]`` for an RDM.
 
-    Pairs are in the order of ``numpy.triu_indices(items, 1)``.
+    Pairs are in the order of ``numpy.triu_indices(items, 1)``. ``ceiling`` is that of the table.
     """
 
     name: str
     subjects: tuple[str, ...]
     values: NDArray[np.float64]
+    ceiling: Ceiling | None = None
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of a table; all have the same ``items``: categories or paths of stimuli."""
+    """The regions of a table; all have the same ``items``: categories or stimuli.
+
+    ``of_stimuli`` tells that responses are to single stimuli; the items of an RDM may be either.
+    """
 
     source: str
     are_rdms: bool
     items: tuple[str, ...]
     regions: tuple[Region, ...]
+    of_stimuli: bool = False
 
 
 def read_regions(path: Path | str) -> Regions:
@@ -57,16 +67,17 @@ def read_regions(path: Path | str) -> Regions:
     Raises
     ------
     UserError : a column is missing; a value is not a number, given twice or missing for a subject;
-        fewer than 3 categories or stimuli
+        fewer than 3 categories or stimuli; a ceiling is no correlation, or a region has several
     """
     source = Path(path)
     rows = csv_rows(source, "a table of regions")
     columns = next(rows, (0, []))[1]
-    are_rdms = "distance" in columns
-    needed = RDM if are_rdms else PROFILE
-    places = column_indices(columns, needed, ("subject",), _RULE, source)
+    needed = RDM if "distance" in columns else STIMULI if "stimulus" in columns else PROFILE
+    places = column_indices(columns, needed, ("subject", *_CEILINGS), _RULE, source)
+    given = _ceiling_columns(places, source)
     *named, value = needed
     found: dict[str, dict[str, dict[tuple[str, ...], float]]] = {}
+    ceilings: dict[str, Ceiling] = {}
     items: dict[str, None] = {}
     # Unicode forms of one name are the same name; the first spelling is kept.
     forms: dict[str, str] = {}
@@ -88,52 +99,66 @@ def read_regions(path: Path | str) -> Regions:
             )
         of_subject[key] = _number(row[places[value]], line, source)
         items |= dict.fromkeys(keys)
-    if len(items) < _FEWEST_ITEMS:
+        if given:
+            _add_ceiling(ceilings, region, [row[place] for place in given], line, source)
+    if len(items) < FEWEST_ITEMS:
         raise UserError(
-            f"a comparison needs at least {_FEWEST_ITEMS} categories or stimuli; {source} has "
+            f"a comparison needs at least {FEWEST_ITEMS} categories or stimuli; {source} has "
             f"{len(items)}: {shortened(items)}"
         )
     ordered = tuple(items)
+    are_rdms = needed == RDM
     regions = tuple(
         Region(
             name,
             tuple(subjects),
             np.array([_vector(v, ordered, are_rdms, name, source) for v in subjects.values()]),
+            ceilings.get(name),
         )
         for name, subjects in found.items()
     )
-    return Regions(str(path), are_rdms, ordered, regions)
+    return Regions(str(path), are_rdms, ordered, regions, needed == STIMULI)
 
 
-def in_order(regions: Regions, known: Sequence[str], kind: str) -> NDArray[np.int64]:
-    """Indices of a table's items among the ``known`` ones; ``kind`` is their plural, for errors.
-
-    Raises
-    ------
-    UserError : an item is unknown
-    """
-    # Exact names first; otherwise names are compared in NFC.
-    index = {composed(name): i for i, name in enumerate(known)}
-    index |= {name: i for i, name in enumerate(known)}
-    items = [item if item in index else composed(item) for item in regions.items]
-    for item in items:
-        if item not in index:
-            raise UserError(
-                f"regions and network are compared on the same {kind}; {regions.source} has "
-                f"{item!r}, the store does not: {nearest(item, known)}"
-            )
-    return np.array([index[item] for item in items])
+def _ceiling_columns(places: Mapping[str, int], source: Path) -> list[int]:
+    """Indices of the columns with the lower and the upper ceiling; none without ceilings."""
+    given = [name for name in _CEILINGS if name in places]
+    if given in ([], ["ceiling"]):
+        return [places[name] for name in given * 2]
+    if given != ["ceiling_low", "ceiling_high"]:
+        raise UserError(
+            f"ceilings are one column ceiling, or two, ceiling_low and ceiling_high; {source} has "
+            f"{' and '.join(given)}: give one or the other"
+        )
+    return [places[name] for name in given]
 
 
-def _number(text: str, line: int, source: Path) -> float:
+def _add_ceiling(
+    ceilings: dict[str, Ceiling], region: str, cells: Sequence[str], line: int, source: Path
+) -> None:
+    """Keep the ceiling of a row, the same in all rows of a region."""
+    low, high = (_number(cell, line, source, "ceilings are finite numbers") for cell in cells)
+    if not -1 <= low <= high <= 1:
+        raise UserError(
+            f"ceilings are correlations, from -1 to 1, the lower one first; line {line} of "
+            f"{source} has {' and '.join(dict.fromkeys(cells))}: correct it"
+        )
+    if ceilings.setdefault(region, (low, high)) != (low, high):
+        raise UserError(
+            f"a region has one ceiling; line {line} of {source} gives {region} another than the "
+            "rows before: give it the same in all rows"
+        )
+
+
+def _number(
+    text: str, line: int, source: Path, rule: str = "responses and distances are finite numbers"
+) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(
-            f"responses and distances are finite numbers; line {line} of {source} has {text!r}"
-        )
+        raise UserError(f"{rule}; line {line} of {source} has {text!r}")
     return value
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..analyses.tables import Printed, percent, span
 from ..excerpt import MOST_ROWS, Excerpt, excerpt
+from ..texts import number
 from .brains import BrainComparison
-from .correlations import BestLayer, LayerCorrelation
+from .controls import DRAWS
+from .correlations import LayerCorrelation
 from .differences import Comparison, Difference
 from .draws import MEASURED, SHARES
 from .localizers import CrossValidation, LocalizerComparison, LocalizerOverlap
@@ -21,6 +23,8 @@ CROSSED: dict[str, str] = {
     "d_prime": "d' of selected units on the other localizer",
     "auc_normal": "AUC of selected units on the other localizer, if responses were normal",
 }
+# Columns of correlations that are shown even if they are empty.
+_ALWAYS = ("region", "population", "layer", "r", "p corrected", "ceiling", "p", "units")
 
 
 def labels(comparison: Comparison) -> list[str]:
@@ -159,46 +163,107 @@ def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[l
     for one in rows:
         cells = lines.setdefault((one.layer, one.contrast), [None] * stores)
         values = {one.first: (one.value, ""), one.second: (one.other_value, _mark(one))}
-        for number, (value, mark) in values.items():
+        for store, (value, mark) in values.items():
             shown = percent(value) if is_share else value
-            if shown is not None and (mark or cells[number - 1] is None):
-                cells[number - 1] = f"{shown:.4g}{mark}"
+            if shown is not None and (mark or cells[store - 1] is None):
+                cells[store - 1] = f"{number(shown)}{mark}"
     return [[*key, *cells] for key, cells in lines.items()]
 
 
-def correlations(found: BrainComparison, each_layer: bool, every: bool = True) -> Printed:
+def correlations(
+    found: BrainComparison,
+    each_layer: bool,
+    every: bool = True,
+    networks: Sequence[BrainComparison] = (),
+) -> Printed:
     """A row per region and population: the layer with the largest correlation, or every layer.
 
-    A long table has the first rows only, unless ``every`` row is wanted.
+    A long table has the first rows only, unless ``every`` row is wanted. Beside it stand the
+    correlations of the same layer and population in the other ``networks``, by their number.
     """
-    held_out = {(one.region, one.population): one for one in found.best_layers}
-    shows_held_out = bool(held_out) and not each_layer
+    best = {} if each_layer else {(one.region, one.population): one for one in found.best_layers}
     groups: dict[tuple[str, str], list[LayerCorrelation]] = {}
     for one in found.correlations:
         groups.setdefault((one.region, one.population), []).append(one)
-    rows = [
-        _correlation(one, _best_layer(held_out[pair]) if shows_held_out else [])
-        for pair, own in groups.items()
-        for one in (own if each_layer else _largest(own))
-    ]
-    head = ["region", "population", "layer", "r", "p corrected"]
-    head += [*(["held-out r", "best for most"] * shows_held_out), "ceiling", "p", "units"]
-    title = f"{found.compared}: {found.correlation} correlation, p from {found.orders:,} orders"
+    rows = [one for own in groups.values() for one in (own if each_layer else _largest(own))]
     said = ""
     if len(rows) > MOST_ROWS and not every:
         said, rows = f"{MOST_ROWS:,} of {len(rows):,} rows", rows[:MOST_ROWS]
-    return Printed(title, head, rows, said)
+    columns: dict[str, list[Any]] = {
+        "region": [one.region for one in rows],
+        "population": [one.population for one in rows],
+        "layer": [one.layer for one in rows],
+        "r": [one.correlation for one in rows],
+        "p corrected": [one.p_corrected for one in rows],
+        "r outside": [one.outside_target for one in rows],
+        "p outside": [one.outside_target_p_corrected for one in rows],
+        "other units": [one.other_units for one in rows],
+        "random units": [one.random_units for one in rows],
+        "95 %": [span(one.random_units_low, one.random_units_high) for one in rows],
+    }
+    for place, other in enumerate(networks, 1):
+        if other is not found:
+            its = {_key(one): one.correlation for one in other.correlations}
+            columns[f"r of {place}"] = [its.get(_key(one)) for one in rows]
+    if best:
+        held_out = [best[one.region, one.population] for one in rows]
+        columns["held-out r"] = [one.correlation for one in held_out]
+        columns["best for most"] = [f"{one.layer} ({one.chosen} of {one.splits})"
+                                    for one in held_out]  # fmt: skip
+    columns["ceiling given" if found.ceilings == "given" else "ceiling"] = [
+        span(one.ceiling_low, one.ceiling_high) for one in rows
+    ]
+    columns["p"] = [one.p for one in rows]
+    columns["units"] = [one.units for one in rows]
+    known = {name: own for name, own in columns.items()
+             if name in _ALWAYS or any(cell is not None for cell in own)}  # fmt: skip
+    title = f"{found.compared}: {found.correlation} correlation, p from {found.orders:,} orders"
+    return Printed(title, [*known], [list(row) for row in zip(*known.values(), strict=True)], said)
+
+
+def unknown(found: BrainComparison) -> list[str]:
+    """Populations without a correlation in any layer: of too few units, or that do not vary."""
+    known = {one.population for one in found.correlations if one.correlation is not None}
+    return [name for name in dict.fromkeys(one.population for one in found.correlations)
+            if name not in known]  # fmt: skip
+
+
+def _key(one: LayerCorrelation) -> tuple[str, str, str]:
+    return one.region, one.population, one.layer
+
+
+def legend(results: Sequence[BrainComparison], each_layer: bool) -> Iterator[str]:
+    """The columns of correlations in words, those that any of the ``results`` has."""
+    rows = [one for found in results for one in found.correlations]
+    yield "p corrected: over layers, not over regions and populations"
+    if any(one.units % 1 for one in rows):
+        yield "units: a mean over the folds that select"
+    if any(one.outside_target is not None for one in rows):
+        yield (
+            "r outside, p outside: without the categories or stimuli that the units were selected "
+            "for, to which they respond most by construction; p corrected over layers"
+        )
+    if any(one.random_units is not None for one in rows):
+        yield (
+            "other units: all of the layer that the contrast does not select. random units: as "
+            f"many of the layer, mean and middle 95 % of {DRAWS} draws"
+        )
+    if len(results) > 1:
+        yield "r of 1, r of 2, ...: of the same population and layer in the other network"
+    if not each_layer:
+        for over in dict.fromkeys(one.over for found in results for one in found.best_layers):
+            yield f"held-out r: of the layer that is best for all other {over}"
 
 
 def _difference(one: Difference, is_share: bool) -> list[Any]:
     name = one.layer if one.layer == one.other_layer else f"{one.layer} / {one.other_layer}"
     numbers = one.value, one.other_value, one.difference
-    *values, difference = (percent(number) if is_share else number for number in numbers)
+    *values, difference = (percent(one) if is_share else one for one in numbers)
     return [
         name,
         one.contrast,
         *values,
-        "- " if difference is None else f"{difference:.4g}{_mark(one) or ' '}",
+        "- " if difference is None else f"{number(difference)}{_mark(one) or ' '}",
         span(one.low, one.high, 100 if is_share else 1),
     ]
 
@@ -211,14 +276,3 @@ def _mark(one: Difference) -> str:
 def _largest(own: list[LayerCorrelation]) -> list[LayerCorrelation]:
     known = [(one.correlation, one) for one in own if one.correlation is not None]
     return [max(known, key=lambda pair: pair[0])[1]] if known else []
-
-
-def _correlation(one: LayerCorrelation, held_out: list[Any]) -> list[Any]:
-    ceiling = span(one.ceiling_low, one.ceiling_high)
-    units = int(one.units) if one.units.is_integer() else round(one.units, 1)
-    names = one.region, one.population, one.layer
-    return [*names, one.correlation, one.p_corrected, *held_out, ceiling, one.p, units]
-
-
-def _best_layer(best: BestLayer) -> list[Any]:
-    return [best.correlation, f"{best.layer} ({best.chosen} of {best.subjects})"]

@@ -36,7 +36,8 @@ _BINS, _UNITS_PER_BIN = 100, 20
 class Candidates:
     """The units of a layer, as the stimuli of one ``fold`` (None: all stimuli) tell of them.
 
-    ``selective`` and ``living [unit]`` mark units, ``mean [unit]`` is the mean response to the
+    ``selective`` and ``living [unit]`` mark units; living ones are finite and vary over these
+    stimuli. ``mean [unit]`` is the mean response to the
     stimuli, ``t [unit]`` Welch's t of the contrast against its pooled baseline.
     """
 
@@ -91,7 +92,7 @@ def candidates(
                     mask, sample = selection.selective[0], reduce(merge, moments)
                 else:
                     mask, sample = selection.selective_fold[0, fold], moments[fold]
-                own.append(_candidates(layer, fold, mask & living, living, sample, contrast))
+                own.append(_candidates(layer, fold, mask, living, sample, contrast))
         for own, part in zip(found, parts, strict=True):
             own.append(_joined(part))
     for own, fold in zip(found, folds, strict=True):
@@ -106,7 +107,8 @@ def _candidates(
     sample = Sample(own)
     with np.errstate(all="ignore"):
         t = Measured(sample, contrast, Criterion("rest")).t
-    return Candidates(layer, fold, selective, living, sample.total.mean, t)
+    living = living & (sample.total.m2 > 0)
+    return Candidates(layer, fold, selective & living, living, sample.total.mean, t)
 
 
 def _joined(parts: Sequence[Candidates]) -> Candidates:

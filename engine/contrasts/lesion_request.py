@@ -32,7 +32,7 @@ class LesionRequest:
         are not selective: drawn with the same distribution of mean responses, drawn at random, or
         those that prefer neither side of the contrast.
     draws
-        Draws of each control that is random.
+        Draws of each control that is random, by default 5.
     seed
         Seed of the draws, and of intervals.
     """

@@ -28,7 +28,7 @@ class Outcomes:
     labels : category of every stimulus ``[stimulus]``
     draws : number of draws of every lesion, by name
     intact : values ``[stimulus, quantity]``; NaN for stimuli that were not measured
-    lesioned : means over draws ``[lesion, stimulus, quantity]``
+    changes : lesioned less intact, means over draws ``[lesion, stimulus, quantity]``
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Outcomes:
     ) -> None:
         self.labels, self.draws = labels, dict(draws)
         self.intact = np.full((len(labels), quantities), np.nan)
-        self.lesioned = np.zeros((len(draws), len(labels), quantities))
+        self.changes = np.zeros((len(draws), len(labels), quantities))
         shape = categories, quantities
         self._sums = [np.zeros((number, *shape)) for number in draws.values()]
 
@@ -44,11 +44,11 @@ class Outcomes:
         """Add intact values ``[row, quantity]`` of ``stimuli [row]``, each the part of a mean."""
         self.intact[stimuli] = np.nan_to_num(self.intact[stimuli]) + values
 
-    def add(self, lesion: str, draw: int, stimuli: NDArray[np.int64], values: Floats) -> None:
-        """Add values ``[row, quantity]`` under one draw of a lesion."""
+    def add(self, lesion: str, draw: int, stimuli: NDArray[np.int64], changes: Floats) -> None:
+        """Add changes ``[row, quantity]`` by one draw of a lesion, each the part of a mean."""
         place = list(self.draws).index(lesion)
-        self.lesioned[place, stimuli] += values / self.draws[lesion]
-        np.add.at(self._sums[place][draw], self.labels[stimuli], values)
+        self.changes[place, stimuli] += changes / self.draws[lesion]
+        np.add.at(self._sums[place][draw], self.labels[stimuli], changes)
 
     @property
     def measured(self) -> int:
@@ -61,9 +61,9 @@ class Outcomes:
         if not len(rows):
             return None
         intact = self.intact[rows]
-        changes = np.moveaxis(self.lesioned[:, rows] - intact, 1, 0)
+        changes = np.moveaxis(self.changes[:, rows], 1, 0)
         drawn = resample(changes.reshape(len(rows), -1), resamples, rng) / len(rows)
-        by_draw = [own[:, category] / len(rows) - intact.mean(axis=0) for own in self._sums]
+        by_draw = [own[:, category] / len(rows) for own in self._sums]
         return _Measured(
             len(rows),
             intact.mean(axis=0),

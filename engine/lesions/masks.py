@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -41,6 +41,11 @@ class Lesions:
         """Number of draws of every lesion."""
         return {name: len(draws) for name, draws in self.masks[0].items()}
 
+    @property
+    def layers(self) -> list[str]:
+        """Layers in which units are silenced."""
+        return list(dict.fromkeys(one.layer for one in self.silenced))
+
     def rows(self, fold: int | None, stimuli: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of a batch for which the units that ``fold`` selects are silenced."""
         own = self.fold_of[stimuli]
@@ -51,6 +56,13 @@ class Lesions:
         selecting = [fold for fold in self.folds if fold is not None]
         others = len(self.folds) - np.isin(self.fold_of[stimuli], selecting)
         return np.asarray(1 / others[:, np.newaxis], np.float64)
+
+
+def each_draw(lesions: Mapping[str, Sequence[Masks]]) -> Iterator[tuple[str, int, Masks]]:
+    """Every lesion's name, the number of the draw, and its masks."""
+    for name, draws in lesions.items():
+        for draw, masks in enumerate(draws):
+            yield name, draw, masks
 
 
 def lesions_for(

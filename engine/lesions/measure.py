@@ -42,9 +42,10 @@ from ..scanning.stimulus_set import read_stimuli
 from ..spec import Design, Network, Request, Resources, Stimuli
 from ..stimuli.catalogue import Catalogue
 from .effects import Contrasted, Outcomes, effects_of
-from .masks import Lesions, lesions_for
-from .readouts import CLASSES, Readout, readout_of
-from .result import LesionEffects
+from .masks import Lesions, each_draw, lesions_for
+from .readouts import Readout, readout_of
+from .result import CLASSES, LesionEffects
+from .shortcut import Shortcut
 
 
 def measure_lesions(
@@ -197,7 +198,8 @@ def _shown(
             inputs = _inputs(decoded, setup)
             if measuring is None:
                 read = readout_of(readout, model, inputs[:1])
-                measuring = _Measuring(model, lesions, units, catalogue, read)
+                shortcut = Shortcut(model, lesions.layers, inputs[:1])
+                measuring = _Measuring(setup, shortcut, lesions, units, read)
             measuring.add(decoded, inputs, stop)
             for row, why in decoded.failed.items():
                 listener.note(f"skipped: {catalogue.path(decoded.batch.stimuli[row])} {why}")
@@ -215,10 +217,11 @@ class _Measuring:
     outcomes: Outcomes | None = None
 
     def __init__(
-        self, model: nn.Module, lesions: Lesions, units: str, catalogue: Catalogue, readout: Readout
+        self, setup: Setup, shortcut: Shortcut, lesions: Lesions, units: str, readout: Readout
     ) -> None:
-        self._model, self._lesions, self._units = model, lesions, units
-        self._catalogue, self.readout = catalogue, readout
+        self._model, self._catalogue = setup.backbone.model, setup.catalogue
+        self._shortcut, self._lesions, self._units = shortcut, lesions, units
+        self.readout = readout
 
     def add(self, decoded: Decoded, inputs: torch.Tensor | Inputs, stop: Stop) -> None:
         """Show a batch, once for every lesion of every fold that selected units for it.
@@ -232,17 +235,16 @@ class _Measuring:
             if not len(rows):
                 continue
             own, part = stimuli[rows], inputs[rows]
-            intact, share = called(self._model, part), self._lesions.share(own)
-            of = [self._catalogue.categories[label] for label in self._catalogue.labels[own]]
-            values = share * self.readout.values(intact, intact, of)
-            outcomes = self._outcomes_of(values.shape[1])
-            outcomes.add_intact(own, values)
-            for name, draws in masks.items():
-                for draw, one in enumerate(draws):
+            with self._shortcut.intact(part) as intact:
+                of = [self._catalogue.categories[label] for label in self._catalogue.labels[own]]
+                before, share = self.readout.values(intact, intact, of), self._lesions.share(own)
+                outcomes = self._outcomes_of(before.shape[1])
+                outcomes.add_intact(own, share * before)
+                for name, draw, one in each_draw(masks):
                     with lesion(self._model, one, units=self._units):
                         lesioned = called(self._model, part)
-                    values = share * self.readout.values(intact, lesioned, of)
-                    outcomes.add(name, draw, own, values)
+                    after = self.readout.values(intact, lesioned, of)
+                    outcomes.add(name, draw, own, share * (after - before))
                     stop.look()
 
     def _outcomes_of(self, quantities: int) -> Outcomes:

@@ -14,14 +14,8 @@ from ..errors import UserError, users_code
 from ..networks.inputs import Inputs, called
 from ..networks.modules import single_tensor
 from ..plugins import imported
+from .result import CLASSES, QUANTITIES
 
-# The readout of networks that end in class scores.
-CLASSES = "classes"
-QUANTITIES = {
-    "probability": "of the class that the intact network chooses",
-    "same_choice": "share of stimuli for which the chosen class stays the same",
-    "total_variation": "distance of the class probabilities from the intact network's",
-}
 # Modules whose output a network returns as class scores or probabilities.
 _LAST = (nn.Linear, nn.Conv2d, nn.Softmax, nn.LogSoftmax)
 # Largest difference from 1 of a sum of probabilities.

@@ -9,6 +9,13 @@ from typing import Any
 from ..results import Result, long_form
 from ..table import Table, of_rows
 
+# The readout of networks that end in class scores, and its quantities.
+CLASSES = "classes"
+QUANTITIES = {
+    "probability": "of the class that the intact network chooses",
+    "same_choice": "share of stimuli for which the chosen class stays the same",
+    "total_variation": "distance of the class probabilities from the intact network's",
+}
 # Columns of the long form.
 COLUMNS: dict[str, type] = {
     "store": str, "criterion": str, "contrast": str, "readout": str, "selected_on": str,

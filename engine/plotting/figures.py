@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..files import new_file, new_folders
 from .axes import STYLE, Json, rows_of
 from .curves import LINES, distributions, over_layers
 from .matrices import confusion, consistency, maps, matrices
 from .overview import overview
+from .results import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,18 +23,21 @@ _FORMATS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Softw
 _DOTS_PER_INCH = 300
 
 
-def write_figures(found: Json, folder: Path, details: Sequence[Json] = ()) -> list[Path]:
+def write_figures(
+    found: Json, folder: Path, details: Sequence[Json] = (), results: Sequence[Any] = ()
+) -> list[Path]:
     """Write every figure as NAME.svg, NAME.pdf and NAME.png once all are drawn; return their paths.
 
     ``found`` is the data of a page, of :func:`..reporting.findings.findings`; figures of a single
     layer show its ``layer``. ``details`` of every store, of :func:`.tuning.details`, are for the
-    composed figure.
+    composed figure, ``results`` those that the page shows beside analyses.
     """
     from matplotlib import rc_context
 
     written = []
     with new_folders(folder), rc_context(STYLE), ExitStack() as files:
-        for name, figure in _figures(found, details):
+        drawn = chain(_figures(found, details), figures(results, found["layer"]))
+        for name, figure in drawn:
             for kind, metadata in _FORMATS.items():
                 written.append(folder / f"{name}.{kind}")
                 file = files.enter_context(new_file(written[-1], "a figure"))

@@ -22,6 +22,7 @@ from ..plotting.palette import THEMES, of_category
 from ..plotting.tables import columns, edges, network, short
 from ..registry import UNTRAINED
 from ..values import in_json
+from .results import Section
 from .thresholds import GRIDS, ThresholdCounts
 
 # Words of a store's name that say it is a control.
@@ -118,7 +119,9 @@ def contrasts_of(stores: Sequence[Reported]) -> list[str]:
 
 
 def findings(
-    stores: Sequence[Reported], stimuli: Sequence[Mapping[str, Any]] = ()
+    stores: Sequence[Reported],
+    stimuli: Sequence[Mapping[str, Any]] = (),
+    sections: Sequence[Section] = (),
 ) -> dict[str, Any]:
     """The data of all figures as plain JSON values."""
     contrasts = contrasts_of(stores)
@@ -134,6 +137,7 @@ def findings(
                        if all(name in one.beyond for one in stores)},
         "stores": [_store(one, contrasts) for one in stores],
         "stimuli": list(stimuli),
+        "results": [one.data | {"tables": rounded(one.data["tables"])} for one in sections],
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 # In dependency order.
 _SCRIPTS = ("base", "plot", "lines", "heat", "ridges", "rows", "figure", "depth", "atlayer", "best",
-            "cite", "main")  # fmt: skip
+            "results", "cite", "main")  # fmt: skip
 _PLACEHOLDER = re.compile(r"\{\{([a-z]+)\}\}")
 
 

@@ -29,12 +29,14 @@ from ..store.location import name_of
 from ..store.reader import require_complete
 from ..values import listed
 from . import headline, page
+from .automatic import Asked, comparisons, in_detail, training
 from .best import best_units, described, rows_of, shown_stimuli, store_of
 from .embedding import json_block, policy
 from .excerpts import affordable, layers_in_detail, leading_contrasts, left_out
-from .findings import Reported, findings, letters
+from .findings import Reported, contrasts_of, findings, letters
 from .method import method
 from .pictures import pictures_of
+from .results import Names, Section, Shown, figures_of, links_to, section
 from .thresholds import count_beyond
 
 _BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
@@ -49,6 +51,9 @@ def report(
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
+    at: Sequence[float] | None = None,
+    roi: Path | str | None = None,
+    results: Sequence[Shown] = (),
     recordings: Recording | Path | str | Sequence[Recording | Path | str] = (),
     stimuli: Path | str | None = None,
     figures: Path | str | None = None,
@@ -58,7 +63,8 @@ def report(
 ) -> None:
     """Analyse stores and write a self-contained HTML page about them.
 
-    The same stores give the same bytes. An existing file is replaced.
+    The same stores give the same bytes. An existing file is replaced. Checkpoints of a training run
+    are also compared with each other, and so are two localizers on one network.
 
     Parameters
     ----------
@@ -68,6 +74,14 @@ def report(
     layers : names or globs of layers
     contrasts : see :mod:`..contrasts.language.contrast`; by default every category. Of more than 24
         the page shows the 12 with the largest share of selective units in any layer
+    at : positions of the stores in training, such as epochs; by default the numbers in which their
+        names differ, if these count epochs, steps, iterations or checkpoints. Of more than 4
+        checkpoints the other figures show the last and the first
+    roi : a table of brain regions to compare the stores with, see
+        :func:`..comparing.brains.compare_regions`
+    results : further results to show, of :func:`fusiform.compare` with positions,
+        :func:`fusiform.compare_localizers`, :func:`fusiform.compare_regions` or
+        :func:`fusiform.measure_lesions`
     recordings : recordings of these stores' networks (``fusiform record``), to show the stimuli
         that drive their most selective units
     stimuli : where the stimuli are, if not where the recordings say
@@ -78,71 +92,103 @@ def report(
 
     Raises
     ------
-    UserError : no store, a recording of another network, figures without
-        matplotlib, or as raised by :func:`..analyses.analyse.analyse`
+    UserError : no store, a recording of another network, a result of another kind, positions that
+        are not valid, figures without matplotlib, or as raised by
+        :func:`..analyses.analyse.analyse`
     """
     stores, output = listed(stores), Path(output)
     if not stores:
         raise UserError("a report needs at least one store; got none: name one")
     _check_outputs(output, figures)
-    results = [Store.of(store) for store in stores]
-    opened = [Recording.of(recording) for recording in listed(recordings)]
-    for result in results:
-        require_complete(result)
-        result.layers_named(layers)
-        parse_contrasts(contrasts, result.categories)
-    named = () if contrasts is None else parse_contrasts(contrasts, results[0].categories)
-    texts = list(dict.fromkeys(one.text for one in named)) or None
-    places = [store_of(recording, results) for recording in opened]
-    chosen = leading_contrasts(results, criterion, layers, texts)
-    analyses = []
-    for result, own in zip(results, chosen, strict=True):
-        note(f"analysing {result.path}")
-        wanted, similarities = affordable(
-            result, result.layers_named(layers), len(own or result.categories), note
-        )
-        found = analyse(
-            result, criterion, layers, own, wanted, resamples=resamples, seed=seed,
-            similarities=similarities, note=note,
-        )  # fmt: skip
-        analyses.append(found)
-    reported = _reported(results, analyses, chosen)
-    reported, shown = _with_best(reported, opened, places, stimuli, note)
-    data = findings(reported, shown)
-    said = [f"{text}." for one in results for text in remarks(criterion, one.categories, texts)]
-    remarked = [tag("p", text, class_="warning") for text in dict.fromkeys(said)]
-    asked = {name for one in results for name in texts or one.categories}
-    missing = left_out(analyses, [one.detailed for one in reported], len(asked))
-    remarked += [tag("p", text, class_="note") for text in missing]
-    page_text = _page(reported, results, criterion, json_block(data), remarked)
+    opened = [Store.of(store) for store in stores]
+    recorded = [Recording.of(recording) for recording in listed(recordings)]
+    for store in opened:
+        require_complete(store)
+        store.layers_named(layers)
+        parse_contrasts(contrasts, store.categories)
+    named = () if contrasts is None else parse_contrasts(contrasts, opened[0].categories)
+    asked = Asked(criterion, layers, list(dict.fromkeys(one.text for one in named)) or None,
+                  resamples, seed)  # fmt: skip
+    leading = leading_contrasts(opened, criterion, layers, asked.contrasts)
+    run = training(opened, at, leading[0], asked, note)
+    places = in_detail(opened, run, [store_of(recording, opened) for recording in recorded])
+    shown = [opened[place] for place in places]
+    analyses = _analysed(shown, [leading[place] for place in places], asked, note)
+    reported = _reported(shown, analyses, [leading[place] for place in places])
+    reported, pictures = _with_best(reported, recorded, shown, stimuli, note)
+    found = [*([run] if run else []), *comparisons(shown, roi, asked, note), *results]
+    names = Names({str(store.path): one.label
+                   for store, one in zip(shown, reported, strict=True)})  # fmt: skip
+    sections = [section(one, names, contrasts_of(reported)) for one in found]
+    data = findings(reported, pictures, sections)
+    remarked = _remarks(reported, shown, asked, len(opened))
+    page_text = _page(reported, shown, criterion, data, sections, remarked)
     more = [] if figures is None else [
-        details(result, found, criterion, layers_needed(store, data))
-        for result, found, store in zip(results, analyses, data["stores"], strict=True)
+        details(store, one.analysis, criterion, layers_needed(own, data))
+        for store, one, own in zip(shown, reported, data["stores"], strict=True)
     ]  # fmt: skip
     with new_file(output, "a report", text=True) as file:
         file.write(page_text)
         if figures is not None:
             from ..plotting.figures import write_figures
 
-            write_figures(data, Path(figures), more)
+            write_figures(data, Path(figures), more, found)
+
+
+def _analysed(
+    stores: Sequence[Store],
+    contrasts: Sequence[list[str] | None],
+    asked: Asked,
+    note: Callable[[str], None],
+) -> list[Analysis]:
+    analyses = []
+    for store, own in zip(stores, contrasts, strict=True):
+        note(f"analysing {store.path}")
+        wanted, similarities = affordable(
+            store, store.layers_named(asked.layers), len(own or store.categories), note
+        )
+        found = analyse(
+            store, asked.criterion, asked.layers, own, wanted, resamples=asked.resamples,
+            seed=asked.seed, similarities=similarities, note=note,
+        )  # fmt: skip
+        analyses.append(found)
+    return analyses
+
+
+def _remarks(
+    reported: Sequence[Reported], stores: Sequence[Store], asked: Asked, opened: int
+) -> list[Markup]:
+    """Remarks on the criterion, and on what the page leaves out; ``opened`` counts all stores."""
+    said = [f"{text}." for store in stores
+            for text in remarks(asked.criterion, store.categories, asked.contrasts)]  # fmt: skip
+    contrasts = {name for store in stores for name in asked.contrasts or store.categories}
+    missing = left_out(
+        [one.analysis for one in reported], [one.detailed for one in reported], len(contrasts)
+    )
+    if len(stores) < opened:
+        missing.insert(0, f"All but the figures of training show {len(stores)} of {opened} "
+                          "checkpoints: the last and the first.")  # fmt: skip
+    return [tag("p", text, class_=kind)
+            for kind, texts in (("warning", dict.fromkeys(said)), ("note", missing))
+            for text in texts]  # fmt: skip
 
 
 def _reported(
-    results: Sequence[Store], analyses: Sequence[Analysis], contrasts: Sequence[list[str] | None]
+    stores: Sequence[Store], analyses: Sequence[Analysis], contrasts: Sequence[list[str] | None]
 ) -> list[Reported]:
     """Stores with their analyses, and counts beyond thresholds for the layers shown one by one."""
-    names, details = letters(len(results)), layers_in_detail(analyses)
+    names, details = letters(len(stores)), layers_in_detail(analyses)
     return [
         Reported(
             letter,
-            name_of(result.path),
+            name_of(store.path),
             found,
-            count_beyond(result, [result.layer(name) for name in detailed], own),
-            tuple(facts(info_of(result), whole_paths=False)),
+            count_beyond(store, [store.layer(name) for name in detailed], own),
+            tuple(facts(info_of(store), whole_paths=False)),
             tuple(detailed),
         )
-        for letter, result, found, own, detailed in zip(
-            names, results, analyses, contrasts, details, strict=True
+        for letter, store, found, own, detailed in zip(
+            names, stores, analyses, contrasts, details, strict=True
         )
     ]
 
@@ -160,14 +206,15 @@ def _check_outputs(output: Path, figures: Path | str | None) -> None:
 def _with_best(
     reported: Sequence[Reported],
     recordings: Sequence[Recording],
-    places: Sequence[int],
+    stores: Sequence[Store],
     stimuli: Path | str | None,
     note: Callable[[str], None],
 ) -> tuple[list[Reported], list[Mapping[str, Any]]]:
     """Add the most selective recorded units to the stores; return the stimuli shown for them too.
 
-    ``places`` are the indices of the stores that the recordings belong to.
+    ``reported`` are the ``stores``, in their order.
     """
+    places = [store_of(recording, stores) for recording in recordings]
     units = [
         best_units(recording, reported[place].analysis)
         for recording, place in zip(recordings, places, strict=True)
@@ -185,19 +232,20 @@ def _with_best(
 
 def _page(
     reported: Sequence[Reported],
-    results: Sequence[Store],
+    stores: Sequence[Store],
     criterion: Criterion,
-    data: Markup,
+    data: Mapping[str, Any],
+    sections: Sequence[Section],
     remarked: Sequence[Markup],
 ) -> str:
     fusiform, title = version("fusiform"), headline.title(reported)
-    warnings = [tag("p", text, class_="warning") for text in _warnings(reported, results)]
+    warnings = [tag("p", text, class_="warning") for text in _warnings(reported, stores)]
     with_best = any(one.best for one in reported)
     scanned = (
         tag("article", tag("h3", one.label), definitions(one.facts), class_="store")
         for one in reported
     )
-    shown = [_shown(result) for result in results]
+    shown = [_shown(store) for store in stores]
     return page.fill(
         "page.html",
         {
@@ -209,11 +257,13 @@ def _page(
             "peaks": headline.peaks(reported),
             "best": page.shipped("best.html") if with_best else "",
             "bestlink": _BEST_LINK if with_best else "",
+            "results": figures_of(sections),
+            "resultlinks": links_to(sections),
             "scanned": tag("div", *scanned, class_="stores"),
             "method": method(reported, shown, criterion, fusiform),
             "cite": page.fill("cite.html", {"version": join([fusiform])}),
             "footer": tag("p", f"Made by fusiform {fusiform}. Selective: {criterion}."),
-            "findings": data,
+            "findings": json_block(data),
         },
     )
 

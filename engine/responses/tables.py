@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.pvalues import adjusted
+from ..texts import number
 from .ceiling import Ceiling
 from .discrimination import Discrimination
 from .driving import Driven
@@ -101,7 +102,7 @@ def best_table(recording: Recording, found: Sequence[Driven]) -> Table:
 def _least(one: Driven) -> str:
     """Categories of the weakest images; or their number, if more are tied than shown."""
     if one.lowest > len(one.least):
-        return f"{one.lowest} stimuli, all {one.least[0].response:.3g}"
+        return f"{one.lowest} stimuli, all {number(one.least[0].response, 3)}"
     return ", ".join(image.category for image in one.least)
 
 

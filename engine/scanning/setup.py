@@ -39,7 +39,7 @@ from ..networks.units.reduction import Reductions, reduced
 from ..registry import AS_GIVEN
 from ..spec import Design, Request
 from ..stimuli.catalogue import Catalogue
-from ..texts import in_bytes
+from ..texts import in_bytes, number
 from ..values import listed
 from ..waiting import waiting_bytes
 from .budget import BATCH_SIZES, Fit, Footprint, fit, free_memory, growth, used_memory
@@ -101,8 +101,9 @@ class Setup:
         ]
         return [
             f"the store may take {in_bytes(store_bytes)}, the activations themselves "
-            f"{in_bytes(self.activation_bytes)} in float32: with {images:.3g} images per category, "
-            f"moments are no saving; smaller with {', '.join(ways)} or `groups` of categories"
+            f"{in_bytes(self.activation_bytes)} in float32: with {number(images, 3)} images per "
+            f"category, moments are no saving; smaller with {', '.join(ways)} or `groups` of "
+            "categories"
         ]
 
     @property
@@ -322,13 +323,13 @@ def _announce(setup: Setup, default_size: int, listener: Listener) -> None:
     backbone, design, fitting = setup.backbone, setup.design, setup.fitting
     said = f" in {backbone.precision}" if backbone.precision else ""
     said += ", compiled" if backbone.compiled else ""
+    folds = f", {design.folds} folds" if design.folds > 1 else ""
     meant = f" ({describe_units(design.units)})" if design.units != "all" else ""
     listener.note(
         f"{backbone.name} ({backbone.weights}){said}: {len(setup.layers)} layers, "
         f"{sum(layer.units for layer in setup.layers):,} units{meant}; "
         f"{len(setup.plan.order) or 'a stream of'} stimuli, "
-        f"{len(setup.catalogue.categories)} categories, "
-        f"{design.folds} folds"
+        f"{len(setup.catalogue.categories)} categories{folds}"
     )
     listener.note(f"preprocessing: {'none' if setup.sample else backbone.preprocessing}")
     if design.folds == 1 and not setup.footprint.recorded:

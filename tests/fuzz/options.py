@@ -53,6 +53,8 @@ LINES = {
     "responses": "responses r.zarr units",
     "summary": "summary a.zarr",
     "analyse": "analyse a.zarr shares --resamples 5",
+    "lesion": "lesion tiny:make stimuli --from a.zarr --contrast faces --layers act --draws 1 "
+    "--where 'top 9' --readout classes --resamples 5 -q",
     "select": "select a.zarr --contrast faces",
     "query": "query a.zarr 't > 0'",
     "compare": "compare a.zarr a.zarr --resamples 5",  # one network, for --localizers too
@@ -253,6 +255,7 @@ def warm() -> None:
     from fusiform.engine import merge
     from fusiform.engine.analyses import analyse
     from fusiform.engine.comparing import brains, localizers
+    from fusiform.engine.lesions import measure
     from fusiform.engine.networks.libraries import efficientnet_lite0
     from fusiform.engine.plotting import figures
     from fusiform.engine.recording import record
@@ -261,7 +264,7 @@ def warm() -> None:
     from fusiform.engine.scanning import pack
 
     del matplotlib, open_clip, pyarrow, timm, torchvision, xarray
-    del merge, analyse, brains, localizers, figures, report, answer, pack, record
+    del merge, analyse, brains, localizers, figures, measure, report, answer, pack, record
     torch.set_num_threads(1)
     # The demo's own network takes longer than a case may.
     efficientnet_lite0.MODEL, efficientnet_lite0.find_spec = "tiny:make", lambda _: None

@@ -4,6 +4,7 @@
 const FEW = 10;
 const SCALES = { shared: "shared", own: "each its own" };
 for (const store of stores) store.placeless = new Set(store.placeless.map((i) => store.layers[i]));
+for (const result of results) result.placeless = new Set(stores.flatMap((store) => [...store.placeless]));
 
 /** The name of a store that needs one: beside others, or as a control. */
 const nameIf = (store) => (several || store.control ? nameOf(store) : "");

@@ -5,10 +5,10 @@ const LABEL = 11; // size of names of layers and lines
 const FEW_OR_NONE = "no or too few selective units";
 
 /**
- * panels: [{title, x: {ticks: [{at, label}], label}, series, bands}]
- * series: [{name, label, colour, dash, hollow, marker, points: [{x, y, low, high, apart, text}]}], x from 0 to 1;
+ * panels: [{title, x: {ticks: [{at, label}], label}, format, series, bands}]
+ * series: [{name, label, colour, dash, hollow, marker, opacity, points: [{x, y, low, high, apart, hollow, text}]}], x from 0 to 1;
  * several series of a panel have their label, or else their name, at their end; points apart may lie beyond the axis
- * bands: [{colour, points: [{x, low, high}]}], drawn behind
+ * bands: [{colour, opacity, bare, points: [{x, low, high}]}], drawn behind; bare ones without a line
  */
 function drawLines(spec, width, theme) {
   const plot = new Plot(width, theme);
@@ -19,12 +19,13 @@ function drawLines(spec, width, theme) {
   const [panels, start] = drawable(plot, spec.panels, nothing, top);
   const places = grid(width, panels.map(() => 0), { most: spec.columns ?? 2, least: spec.least ?? 300 });
   const shared = domainOf(valuesOf(panels));
-  const zeros = panels.map(zeroNames);
+  const zeros = panels.map((panel) => zeroNames(panel, spec.zero ?? "0 in every layer"));
   const below = 18 + Math.max(0, ...panels.map((panel) => roomBelow(panel.x))) + (zeros.some(Boolean) ? 34 : 0);
   const high = Math.max(spec.height ?? 220, ...panels.map((panel) => labelled(panel).length * (LABEL + 2)));
   const whole = 24 + high + below;
   const domainFor = (panel) => (spec.y.own ? domainOf(valuesOf([panel])) : shared);
-  const beyondAtEnd = (panel, one) => beyond(one.points.findLast((p) => p.y != null), domainFor(panel), spec.y.format);
+  const formatOf = (panel) => panel.format ?? spec.y.format;
+  const beyondAtEnd = (panel, one) => beyond(one.points.findLast((p) => p.y != null), domainFor(panel), formatOf(panel));
   const endWidth = (panel, one) => widthOf(`${labelOf(one)} ${beyondAtEnd(panel, one)}`.trim(), LABEL);
   const most = panels.some((panel) => labelled(panel).some((one) => beyondAtEnd(panel, one))) ? 0.36 : 0.27;
   const gutter = Math.max(0, ...panels.flatMap((panel) => labelled(panel).map((one) => endWidth(panel, one)))) + 16;
@@ -40,16 +41,16 @@ function drawLines(spec, width, theme) {
     const along = linear(domain, [box.bottom, box.top]);
     const y = (value) => Math.max(box.top, Math.min(box.bottom, along(value)));
     const x = linear([0, 1], [box.left + 8, box.right - 8]);
-    drawFrame(plot, panel, box, domain, spec.y.format, x, y);
+    drawFrame(plot, panel, box, domain, formatOf(panel), x, y);
     for (const band of panel.bands ?? []) {
-      ribbon(plot, band.points, x, y, band.colour, 0.28);
-      const middle = unbroken(band.points, "low").map((part) => part.map((p) => [x(p.x), y((p.low + p.high) / 2)]));
-      for (const part of middle) plot.line(part, { ...band, width: 1 });
+      ribbon(plot, band.points, x, y, band.colour, band.opacity ?? 0.28);
+      const middle = unbroken(band.points, "low").map((part) => part.map((p) => [x(p.x), y(p.y ?? (p.low + p.high) / 2)]));
+      for (const part of band.bare ? [] : middle) plot.line(part, { ...band, width: 1 });
     }
-    for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, 0.16);
+    for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, one.opacity ?? 0.16);
     for (const one of panel.series) row = drawSeries(plot, one, box, x, y, row, panel);
     drawNames(plot, labelled(panel), box, x, y, places.left(index) + places.wide, (one) => beyondAtEnd(panel, one));
-    drawBeyond(plot, panel, domain, spec.y.format, x, y);
+    drawBeyond(plot, panel, domain, formatOf(panel), x, y);
     noteBelow(plot, zeros[index], { left: box.left, wide: places.wide - LEFT, top: box.bottom, high: roomBelow(panel.x) + 3 }, 2);
   });
   return plot.finish(start + places.rows * whole, spec.label);
@@ -65,7 +66,7 @@ function drawSeries(plot, one, box, x, y, row, panel) {
   plot.group({ "data-panel": panel.title, "data-series": joined(one.label, one.name) }, () => {
     for (const part of lies ? [] : unbroken(one.points)) plot.line(part.map((p) => [x(p.x), y(p.y)]), every > 1 ? { ...one, width: 1.25 } : one);
     for (const [i, p] of known.entries()) {
-      if (i % every === 0 && !lies) plot.marker(x(p.x), y(p.y), one, size);
+      if (i % every === 0 && !lies) plot.marker(x(p.x), y(p.y), { ...one, hollow: p.hollow ?? one.hollow }, size);
       plot.mark(row, { x: x(p.x), y: y(p.y), r: 8, text: p.text });
     }
   });
@@ -83,9 +84,9 @@ function labelled(panel) {
 }
 
 /** Lines that would hide one another on the axis, in words. */
-function zeroNames(panel) {
+function zeroNames(panel, said) {
   const names = panel.series.filter((one) => isZero(one) && one.points.some((p) => p.y != null)).map(labelOf);
-  return names.length ? `0 in every layer: ${names.join(", ")}` : "";
+  return names.length ? `${said}: ${names.join(", ")}` : "";
 }
 
 /** Names at the ends of lines, moved apart so that none touches another; short of room the name is cut, never its value. */
@@ -143,10 +144,11 @@ function drawFrame(plot, panel, box, domain, format, x, y) {
   }
   const room = (box.right - box.left) / Math.max(1, panel.x.ticks.length - 1);
   const every = panel.x.turned ? Math.max(1, Math.ceil(13 / room)) : 1;
+  const named = panel.x.turned ? new Set() : apartFrom(panel.x.ticks, x);
   panel.x.ticks.forEach(({ at, label }, i) => {
     if (i % every && room < 3) return;
     plot.add("path", { d: `M${round(x(at))} ${round(box.bottom)}v4`, stroke: theme.muted });
-    if (i % every) return;
+    if (panel.x.turned ? i % every : !named.has(i)) return;
     const place = [round(x(at)), round(box.bottom + (panel.x.turned ? 12 : 18))];
     plot.text(...place, shortened(label, 16), {
       fill: theme.muted, "font-size": LABEL, "text-anchor": panel.x.turned ? "end" : "middle",
@@ -154,6 +156,16 @@ function drawFrame(plot, panel, box, domain, format, x, y) {
     });
   });
   plot.text((box.left + box.right) / 2, box.bottom + roomBelow(panel.x), panel.x.label, { fill: theme.muted, "text-anchor": "middle" });
+}
+
+/** Level names of ticks that do not touch: the last, the first, and what fits between. */
+function apartFrom(ticks, x) {
+  const kept = [];
+  const half = (i) => widthOf(ticks[i].label, LABEL) / 2 + 3;
+  for (const i of [ticks.length - 1, ...ticks.keys()]) {
+    if (kept.every((other) => Math.abs(x(ticks[i].at) - x(ticks[other].at)) >= half(i) + half(other))) kept.push(i);
+  }
+  return new Set(kept);
 }
 
 function roomBelow(x) {

@@ -54,6 +54,7 @@ function controls() {
 const KNOWN = {
   share: shareFigure, specificity: specificityFigure, distribution: distributionFigure, spread: spreadFigure,
   maps: mapsFigure, strength: strengthFigure, overlap: overlapFigure, consistency: consistencyFigure, best: bestFigure,
+  training: trainingFigure, onsets: onsetsFigure, localizers: localizersFigure, crossed: crossedFigure, regions: regionsFigure, lesions: lesionsFigure,
 };
 
 function start() {
@@ -62,7 +63,7 @@ function start() {
   document.getElementById("choices").append(...controls());
   document.getElementById("appearance").append(themeButton());
   for (const place of document.querySelectorAll("figure[data-figure]")) {
-    const known = KNOWN[place.dataset.figure](redraw);
+    const known = KNOWN[place.dataset.figure](redraw, results[place.dataset.result]);
     if (known) figures.push(new Figure(place, known));
     else place.remove();
   }

@@ -46,7 +46,7 @@ class Plot {
       if (entry.band) {
         this.add("rect", { x, y: y + 3, width: LINE, height: 9, fill: entry.colour, "fill-opacity": entry.band });
       } else {
-        this.line([[x, y + 8], [x + LINE, y + 8]], entry);
+        if (!entry.unjoined) this.line([[x, y + 8], [x + LINE, y + 8]], entry);
         this.marker(x + LINE / 2, y + 8, entry);
       }
       this.text(x + LINE + 6, y + TEXT, name);

@@ -1,13 +1,14 @@
 // The findings: rows by store, layer and contrast, and the current choices.
 
 const findings = JSON.parse(document.getElementById("findings").textContent);
-const { contrasts, stores } = findings;
+const { contrasts, stores, results } = findings;
 
 /** The current choices: a contrast (-1 for all), a layer by name, the horizontal axis. */
 const chosen = { contrast: -1, layer: null, axis: "layer" };
 
 // Tables come as columns, layers and contrasts as indices into their lists.
-for (const store of stores) {
+for (const store of [...stores, ...results]) {
+  store.detailed ??= store.layers.map((_, i) => i); // a result has all layers
   store.depth = new Map(store.layers.map((name, i) => [name, store.layers.length > 1 ? i / (store.layers.length - 1) : 0]));
   store.detailed = store.detailed.map((i) => store.layers[i]); // layers that are shown one by one
   store.placed = new Map(store.detailed.map((name, i) => [name, i]));
@@ -71,7 +72,7 @@ const shownIn = (store) => shownContrasts().filter((k) => rowsOf(store, "shares"
 
 const several = stores.length > 1;
 const nameOf = (store) => (several ? store.label : store.model);
-const styleOf = (k, theme) => ({ name: contrasts[k].name, colour: contrasts[k][theme.name], marker: contrasts[k].marker, dash: contrasts[k].dash });
+const styleOf = (k, theme, list = contrasts) => ({ name: list[k].name, colour: list[k][theme.name], marker: list[k].marker, dash: list[k].dash });
 /** The style of a store among others in a panel: a dash, and filled or hollow markers. */
 const storeStyle = (s) => ({ label: stores[s].letter, dash: s % DASHES.length, hollow: (s + Math.floor(s / DASHES.length)) % 2 > 0 });
 const storeLegend = (theme) => stores.map((store, s) => ({ name: nameOf(store), colour: theme.ink, marker: 0, ...storeStyle(s) }));
