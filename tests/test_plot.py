@@ -411,6 +411,12 @@ def test_regions_have_the_correlations_and_the_ceiling(compared: BrainComparison
         expected = {layers.index(row.layer): row.correlation for row in rows
                     if row.population == name and row.correlation is not None}  # fmt: skip
         assert points(ax, name) == expected
+        expected = {layers.index(row.layer): row.outside_target for row in rows
+                    if row.population == name and row.outside_target is not None}  # fmt: skip
+        outside = plot.regions(compared, "PPA", "outside_target")
+        assert points(outside, name) == expected
+        assert not outside.patches  # the ceiling is of all categories
+    assert any(row.outside_target is not None for row in rows)
     (band,) = ax.patches
     low, high = band.get_y(), band.get_y() + band.get_height()
     assert (low, high) == pytest.approx((rows[0].ceiling_low, rows[0].ceiling_high))
@@ -563,6 +569,7 @@ def test_images_that_are_not_as_recorded_are_not_shown(
         (lambda *_: plot.map(None, "faces"), "a result of `analyse`; got NoneType"),
         (lambda _, compared, *__: plot.regions(compared), "2 regions: name one of FFA, PPA"),
         (lambda _, compared, *__: plot.regions(compared, "FFB"), "did you mean FFA"),
+        (lambda _, c, *__: plot.regions(c, "FFA", "p"), "no quantity 'p'"),
         (lambda found, *_: plot.regions(found), "a result of `compare_regions`; got Analysis"),
         (lambda *a: plot.tuning(a[2], "layer9"), "layer9"),
         (lambda *a: plot.best_images(a[3], "faces"), "faces"),
