@@ -69,6 +69,8 @@ def regions(
     rows = [one for one in comparison.correlations if one.region == region]
     layers = list(dict.fromkeys(one.layer for one in rows))
     populations = list(dict.fromkeys(one.population for one in rows))
+    if quantity == "outside_target":  # all units have no target
+        populations = [name for name in populations if name not in _WHOLE]
     few_enough(populations, "contrasts")
     with axes_of(ax, 6, 3.2) as axis:
         axis.axhline(0, color=GREY, linewidth=0.4)
