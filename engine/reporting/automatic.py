@@ -20,12 +20,12 @@ from .excerpts import MOST_CONTRASTS
 
 # Of more checkpoints the other figures show the first and the last.
 MOST_CHECKPOINTS = 4
-# What numbers in names of checkpoints count; others number seeds, layers or versions.
+# Words before the numbers of checkpoints; others number seeds, layers or versions.
 _TRAINING = re.compile(r"epoch|step|iter|ckpt|checkpoint", re.IGNORECASE)
 
 
 class Asked(NamedTuple):
-    """What a page compares: the arguments of :func:`.report.report` of these names."""
+    """Arguments of :func:`.report.report` that all comparisons of a page have in common."""
 
     criterion: Criterion
     layers: str | Sequence[str]

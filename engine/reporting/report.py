@@ -36,7 +36,7 @@ from .excerpts import affordable, layers_in_detail, leading_contrasts, left_out
 from .findings import Reported, contrasts_of, findings, letters
 from .method import method
 from .pictures import pictures_of
-from .results import Names, Section, Shown, figures_of, links_to, section
+from .results import Names, Section, Shown, figures_of, links_to, require_shown, section
 from .thresholds import count_beyond
 
 _BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
@@ -53,7 +53,7 @@ def report(
     contrasts: str | Sequence[str] | None = None,
     at: Sequence[float] | None = None,
     roi: Path | str | None = None,
-    results: Sequence[Shown] = (),
+    results: Shown | Sequence[Shown] = (),
     recordings: Recording | Path | str | Sequence[Recording | Path | str] = (),
     stimuli: Path | str | None = None,
     figures: Path | str | None = None,
@@ -96,16 +96,13 @@ def report(
         are not valid, figures without matplotlib, or as raised by
         :func:`..analyses.analyse.analyse`
     """
-    stores, output = listed(stores), Path(output)
+    stores, output, results = listed(stores), Path(output), listed(results)
     if not stores:
         raise UserError("a report needs at least one store; got none: name one")
     _check_outputs(output, figures)
-    opened = [Store.of(store) for store in stores]
+    require_shown(results)
+    opened = _opened(stores, layers, contrasts)
     recorded = [Recording.of(recording) for recording in listed(recordings)]
-    for store in opened:
-        require_complete(store)
-        store.layers_named(layers)
-        parse_contrasts(contrasts, store.categories)
     named = () if contrasts is None else parse_contrasts(contrasts, opened[0].categories)
     asked = Asked(criterion, layers, list(dict.fromkeys(one.text for one in named)) or None,
                   resamples, seed)  # fmt: skip
@@ -133,6 +130,19 @@ def report(
             from ..plotting.figures import write_figures
 
             write_figures(data, Path(figures), more, found)
+
+
+def _opened(
+    stores: Sequence[Store | Path | str],
+    layers: str | Sequence[str],
+    contrasts: str | Sequence[str] | None,
+) -> list[Store]:
+    opened = [Store.of(store) for store in stores]
+    for store in opened:
+        require_complete(store)
+        store.layers_named(layers)
+        parse_contrasts(contrasts, store.categories)
+    return opened
 
 
 def _analysed(

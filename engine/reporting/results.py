@@ -60,20 +60,31 @@ class Names:
         return text
 
 
-def section(result: object, names: Names, contrasts: Sequence[str]) -> Section:
-    """The section of a result.
-
-    ``contrasts`` are those of the page's other figures, which determine colours.
+def require_shown(results: Iterable[object]) -> None:
+    """Raise for results that a page does not show.
 
     Raises
     ------
-    UserError : the result is none that a page shows, or a comparison without positions
+    UserError : a result of another kind, or a comparison without positions
     """
-    if not isinstance(result, Shown):
-        raise UserError(
-            "a report shows results of `compare`, `compare_localizers`, `compare_regions` and "
-            f"`measure_lesions`; got {type(result).__name__}: leave it out"
-        )
+    for result in results:
+        if not isinstance(result, Shown):
+            raise UserError(
+                "a report shows results of `compare`, `compare_localizers`, `compare_regions` and "
+                f"`measure_lesions`; got {type(result).__name__}: leave it out"
+            )
+        if isinstance(result, Comparison) and result.at is None:
+            raise UserError(
+                "a report shows checkpoints of a training run; this comparison has no positions: "
+                "give `at` to `compare`"
+            )
+
+
+def section(result: Shown, names: Names, contrasts: Sequence[str]) -> Section:
+    """The section of a result.
+
+    ``contrasts`` are those of the page's other figures, which determine colours.
+    """
     found: Section = _section(result, names)
     found.data["kind"] = found.kind
     found.data["contrasts"] = _styled(found.data["contrasts"], contrasts)
@@ -87,12 +98,8 @@ def _section(result: Shown, names: Names) -> Section:
 
 @_section.register
 def _training(result: Comparison, names: Names) -> Section:
-    if result.axis is None or result.at is None:
-        raise UserError(
-            "a report shows checkpoints of a training run; this comparison has no positions: "
-            "give `at` to `compare`"
-        )
-    place = {at: number for number, at in enumerate(result.at)}
+    at = result.at or ()
+    place = {one: number for number, one in enumerate(at)}
     onsets = [
         vars(one) | {end: place.get(getattr(one, end)) for end in ("first", "lasting")}
         for one in result.onsets
@@ -101,8 +108,8 @@ def _training(result: Comparison, names: Names) -> Section:
     stores = [names.labels.get(path, short(path)) for path in result.stores]
     data |= {
         "axis": result.axis,
-        "at": list(result.at),
-        "positions": [position(at) for at in result.at],
+        "at": list(at),
+        "positions": [position(one) for one in at],
         "networks": stores,
         "measures": list(dict.fromkeys(one.measure for one in result.values)),
         "reference": next((one.reference for one in result.onsets), None),
