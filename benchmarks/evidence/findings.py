@@ -264,7 +264,7 @@ def _regions() -> Iterator[str]:
         yield _scanned(command)
     yield "```"
     stores = "resnet18-folders.zarr resnet18-folders-untrained.zarr"
-    yield from answered(f"compare {stores} --roi {TABLE} --controls")
+    yield from answered(f"compare {stores} --roi {TABLE} --control-units")
 
 
 def _lesions() -> Iterator[str]:
