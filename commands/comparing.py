@@ -46,8 +46,8 @@ class NetworkOptions:
         share,replicated,csi,d_prime,gini.
     pairing : Pair layers by name, the default, or by relative depth.
     against : The store that each is compared with, by default the first.
-    at : Positions of checkpoints, such as epochs, in the order of the stores; with --against
-        previous by default the number in which their names differ.
+    at : Positions of checkpoints, such as epochs; with --against previous by default the number in
+        which their names differ.
     allow : Differences that are allowed, and reported: stimuli, preprocessing, units, joined by
         commas; repeatable.
     resamples : Draws for intervals, by default 1000.
@@ -70,17 +70,17 @@ class RegionOptions:
     roi : Compare with brain regions instead; columns: region, category (or stimulus), response; or
         region, first, second, distance; optionally subject, ceiling. Stimuli need recordings
         instead of stores.
-    correlation : By default pearson of responses, spearman of distances.
+    correlation : pearson or spearman; by default pearson of responses, spearman of distances.
     rearrangements : Permutations of a region's categories or stimuli, for p; by default 10000.
-    controls : Also compare the other units of each layer, and as many random units. An untrained
-        network is a control too: name its store as well.
+    control_units : Also compare the other units of each layer, and as many random units. An
+        untrained network is a control too: name its store as well.
     each_layer : All layers, not only the best.
     """
 
     roi: Path | None = None
     correlation: Literal["pearson", "spearman"] | None = None
     rearrangements: int | None = None
-    controls: bool = False
+    control_units: bool = False
     each_layer: bool = False
 
 
@@ -92,7 +92,7 @@ class LocalizerOptions:
     ----------
     localizers : Compare the stimulus sets of two stores of one network instead: which units both
         select, and how those of one do on the other. Takes --allow preprocessing and --resamples.
-    categories : Categories to compare, and what the second store calls them if it is not the same,
+    categories : Categories to compare, with what the second store calls them if that differs,
         joined by commas; repeatable; by default all of the same name.
     """
 

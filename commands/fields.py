@@ -105,8 +105,7 @@ FORMS: dict[str, Form] = {
     "pairing": Form(metavar="<name|depth>"),
     "against": Form(metavar="<first|previous>"),
     "at": Form(list[str], metavar="NUMBER,...", parse=parsing.decimals, also=_JOINED),
-    "categories": Form(list[str], metavar="NAME=COUNTERPART,..."),
-    "correlation": Form(metavar="<pearson|spearman>"),
+    "categories": Form(list[str], metavar="NAME[=NAME],..."),
     "roi": Form(metavar="TABLE.csv"),
 }
 _SAME = Form()

@@ -133,7 +133,7 @@ def lesion(
 
 
 def _print_effects(found: LesionEffects, every: bool) -> None:
-    """What every lesion changes, and what is measured."""
+    """Changes by every lesion, and on which stimuli units were selected."""
     from fusiform.engine.lesions.tables import tables
 
     said = found.provenance

@@ -40,7 +40,7 @@ def main() -> None:
         nn.Linear(128, len(CATEGORIES)),
     )  # fmt: skip
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
-    criterion, stores = Criterion("rest", "q <= 0.05"), []
+    criterion, stores = Criterion("rest", "t > 2"), []
     for epoch in range(given.epochs + 1):
         if epoch:
             network.train()
@@ -57,10 +57,8 @@ def main() -> None:
 
     compared = fusiform.compare(stores, criterion, measures="share", at=range(len(stores)))
     for onset in compared.onsets:
-        print(
-            f"{onset.layer} {onset.contrast}: above the {onset.reference} network from epoch "
-            f"{onset.first}, for good from {onset.lasting}"
-        )
+        first = "never" if onset.first is None else f"first after epoch {onset.first:.0f}"
+        print(f"{onset.layer} {onset.contrast}: above the {onset.reference} network {first}")
 
 
 def drawn(side: int, seed: int) -> dict[str, torch.Tensor]:

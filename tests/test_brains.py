@@ -315,8 +315,9 @@ def test_an_rdm_equal_to_its_brain_correlates_perfectly(folders: Store, tmp_path
     rows: list[list[Any]] = [["region", "first", "second", "distance"]]
     rows += [["FFA", FOLDERS[a], FOLDERS[b], float(own[a, b])]
              for a, b in itertools.combinations(range(len(FOLDERS)), 2)]  # fmt: skip
-    found = fusiform.compare_regions(folders, table(tmp_path / "t.csv", rows), T, controls=True,
-                                     rearrangements=50)  # fmt: skip
+    found = fusiform.compare_regions(
+        folders, table(tmp_path / "t.csv", rows), T, control_units=True, rearrangements=50
+    )
     one = found_in(found, "adult + child")
     assert (one.correlation, one.outside_target) == pytest.approx((1, 1))
     assert one.random_units is not None
@@ -379,7 +380,7 @@ def test_other_units_equal_plain_loops(folders: Store, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(size=(2, len(FOLDERS)))
     path = profile_table(tmp_path / "t.csv", FOLDERS, {"FFA": values})
-    found = fusiform.compare_regions(folders, path, T, controls=True, rearrangements=5)
+    found = fusiform.compare_regions(folders, path, T, control_units=True, rearrangements=5)
     layer = folders.layer("late")
     ((slab, _),) = folders.slabs(layer)
     moments = folders.moments(layer, slab)
@@ -460,7 +461,7 @@ def test_random_units_give_the_mean_and_the_middle_of_the_draws(
     rng = np.random.default_rng(6)
     values = rng.normal(size=(2, len(FOLDERS)))
     path = profile_table(tmp_path / "t.csv", FOLDERS, {"FFA": values})
-    found = fusiform.compare_regions(folders, path, T, controls=True, rearrangements=5, seed=2)
+    found = fusiform.compare_regions(folders, path, T, control_units=True, rearrangements=5, seed=2)
     layer = folders.layer("late")
     parsed = parse_contrasts(DOMAINS, folders.categories)
     ((selected, every),) = populations(folders, T, parsed, [layer])
@@ -752,8 +753,8 @@ def test_tables_and_networks_that_do_not_fit_raise(
     stimuli = profile_table(tmp_path / "s.csv", PATHS[:9], {"FFA": range(9)}, "stimulus")
     with pytest.raises(UserError, match=r"s\.zarr is a store: record units"):
         fusiform.compare_regions(folders, stimuli)
-    with pytest.raises(UserError, match="`controls` needs all units of a layer"):
-        fusiform.compare_regions(recording, stimuli, controls=True)
+    with pytest.raises(UserError, match="`control_units` needs all units of a layer"):
+        fusiform.compare_regions(recording, stimuli, control_units=True)
     for options in ({"contrasts": "faces"}, {"criterion": T}):
         with pytest.raises(UserError, match="select units of a store"):
             fusiform.compare_regions(recording, stimuli, **options)
@@ -782,7 +783,16 @@ def test_the_command_shows_controls_notes_and_the_other_network(
     other = scanned(tmp_path / "other.zarr", FOLDERS, [*FLOC.values(), ()][::-1])
     values = {"FFA": np.random.default_rng(11).normal(size=len(FOLDERS))}
     path = profile_table(tmp_path / "t.csv", FOLDERS, values, ceiling=0.5)
-    asked_ = ["--roi", path, "--where", "t > 4", "--pairwise", "--controls", "--rearrangements", 9]
+    asked_ = [
+        "--roi",
+        path,
+        "--where",
+        "t > 4",
+        "--pairwise",
+        "--control-units",
+        "--rearrangements",
+        9,
+    ]
     code, out, err = command(folders.path, other.path, *asked_, "--wide")
     assert (code, err) == (0, "")
     for said in ("domains of fLoc", "--contrast names others", "r outside", "other units",

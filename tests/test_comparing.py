@@ -790,7 +790,12 @@ def test_the_compare_command_shows_regions(
         code, out, err = command(few.path, "--roi", path, option)
         assert (code, out) == (2, "")
         assert "compares networks; got it with --roi" in err
-    for option in ("--correlation=pearson", "--rearrangements=9", "--each-layer", "--controls"):
+    for option in (
+        "--correlation=pearson",
+        "--rearrangements=9",
+        "--each-layer",
+        "--control-units",
+    ):
         code, out, err = command(few.path, many.path, option)
         assert (code, out) == (2, "")
         assert "is for --roi; got" in err

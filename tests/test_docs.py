@@ -41,7 +41,7 @@ def test_the_readmes_python_example_runs(tmp_path: Path) -> None:
 
 def test_the_python_examples_of_docs_run_in_order(tmp_path: Path) -> None:
     code = blocks((ROOT / "docs" / "python.md").read_text(), "python")
-    assert len(code) == 6
+    assert len(code) == 7
     printed = run(code, tmp_path)
     assert "layer4.1 faces" in printed
     assert (tmp_path / "faces.png").stat().st_size > 10_000

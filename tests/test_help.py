@@ -10,6 +10,7 @@ import sys
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from typer.testing import CliRunner
@@ -48,9 +49,16 @@ def test_every_field_is_documented(noun: type) -> None:
     assert all(documented(noun).values())
 
 
-def test_forms_belong_to_fields() -> None:
-    names = {one.name for noun in NOUNS for one in fields(noun)}
-    assert {*FORMS, *VALUES} <= names
+def test_forms_belong_to_fields_of_one_type() -> None:
+    types: dict[str, set[str]] = {}
+    for noun in NOUNS:
+        for one in fields(noun):
+            if "python_only" in one.metadata:
+                continue
+            types.setdefault(one.name, set()).add(str(get_type_hints(noun)[one.name]))
+    assert {*FORMS, *VALUES} <= types.keys()
+    # A form is found by the name alone, and so is a flag's meaning.
+    assert not {name: own for name, own in types.items() if name in FORMS and len(own) > 1}
 
 
 @pytest.mark.parametrize("command", LINES)

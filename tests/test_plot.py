@@ -20,6 +20,7 @@ from fusiform.engine.analyses.analyse import Analysis
 from fusiform.engine.comparing.brains import BrainComparison
 from fusiform.engine.comparing.differences import Comparison
 from fusiform.engine.comparing.localizers import LocalizerComparison
+from fusiform.engine.comparing.populations import EVERY_UNIT
 from fusiform.engine.layer import Layer
 from fusiform.engine.lesions.result import Effect, LesionEffects
 from fusiform.engine.responses.driving import strongest
@@ -288,6 +289,19 @@ def test_one_layer_and_one_contrast_are_drawn(made_path: Path) -> None:
     assert plot.consistency(one).images[0].get_array().shape == (1, 1)
 
 
+def test_names_are_shown_as_they_are(found: Analysis) -> None:
+    """A dollar sign begins no formula, and an underscore hides no line."""
+    names = (r"$\frac$", "_b^c")
+    rows = [
+        replace(row, contrast=names[k], layer=r"$\frac") for k, row in enumerate(found.shares[:2])
+    ]
+    odd = replace(found, contrasts=names, layers=(r"$\frac",), shares=tuple(rows), localisation=())
+    ax = plot.by_depth(odd)
+    ax.figure.canvas.draw()
+    shown = [text.get_text().strip().replace("\\$", "$") for text in ax.get_legend().get_texts()]
+    assert shown == list(names)
+
+
 def test_a_hundred_layers_have_few_names(found: Analysis) -> None:
     layers = tuple(f"features.denseblock4.denselayer{k}.conv" for k in range(100))
     rows = tuple(
@@ -398,6 +412,15 @@ def test_regions_have_the_correlations_and_the_ceiling(compared: BrainComparison
         expected = {layers.index(row.layer): row.correlation for row in rows
                     if row.population == name and row.correlation is not None}  # fmt: skip
         assert points(ax, name) == expected
+        expected = {layers.index(row.layer): row.outside_target for row in rows
+                    if row.population == name and row.outside_target is not None}  # fmt: skip
+        outside = plot.regions(compared, "PPA", "outside_target")
+        if name == EVERY_UNIT:
+            assert name not in [line.get_label() for line in outside.get_lines()]
+        else:
+            assert points(outside, name) == expected
+        assert not outside.patches  # the ceiling is of all categories
+    assert any(row.outside_target is not None for row in rows)
     (band,) = ax.patches
     low, high = band.get_y(), band.get_y() + band.get_height()
     assert (low, high) == pytest.approx((rows[0].ceiling_low, rows[0].ceiling_high))
@@ -550,6 +573,7 @@ def test_images_that_are_not_as_recorded_are_not_shown(
         (lambda *_: plot.map(None, "faces"), "a result of `analyse`; got NoneType"),
         (lambda _, compared, *__: plot.regions(compared), "2 regions: name one of FFA, PPA"),
         (lambda _, compared, *__: plot.regions(compared, "FFB"), "did you mean FFA"),
+        (lambda _, c, *__: plot.regions(c, "FFA", "p"), "no quantity 'p'"),
         (lambda found, *_: plot.regions(found), "a result of `compare_regions`; got Analysis"),
         (lambda *a: plot.tuning(a[2], "layer9"), "layer9"),
         (lambda *a: plot.best_images(a[3], "faces"), "faces"),

@@ -134,7 +134,7 @@ def results(folder: Path) -> dict[str, Any]:
             [checkpoints[-1], folder / "second.zarr"], resamples=20
         ),
         "regions": fusiform.compare_regions(
-            checkpoints[-1], folder / "regions.csv", controls=True, rearrangements=24
+            checkpoints[-1], folder / "regions.csv", control_units=True, rearrangements=24
         ),
         "lesions": lesion(checkpoints[-1]),
     }

@@ -63,9 +63,10 @@ compare a.zarr b.zarr --at 0,1 --against previous --resamples 20
 compare a.zarr b.zarr --resamples 20 -o compared.json
 compare a.zarr a.zarr --localizers --categories words,faces=bodies,bodies=faces --resamples 20
 compare a.zarr a.zarr --localizers --resamples 20 -o localizers.csv
-compare a.zarr b.zarr --roi regions.csv --controls --rearrangements 20
+compare a.zarr b.zarr --roi regions.csv --control-units --rearrangements 20
 compare recording.zarr --roi images.csv --rearrangements 20 -o correlated.csv
-report a.zarr b.zarr --at 0,1 --roi regions.csv --recording recording.zarr --resamples 20 --figures figures -o report.html
+report a.zarr b.zarr --at 0,1 --roi regions.csv --resamples 20 -o results.html
+report a.zarr b.zarr --recording recording.zarr --resamples 20 --figures figures -o report.html
 doctor -o .
 bench --parts kernels --array-units 10000 --batch-sizes 8 --repeats 1
 """

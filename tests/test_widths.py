@@ -90,7 +90,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     f"compare {A} {B} {A} --at 0,5,143000 --resamples 2": ("layer", "contrast", "checkpoint 0"),
     f"compare {A} --roi regions.csv": ("region", "population", "layer", "r"),
     f"compare {A} {A} --localizers --resamples 2": ("layer", "contrast"),
-    f"compare {A} {B} --roi regions.csv --controls --where csi>0": (
+    f"compare {A} {B} --roi regions.csv --control-units --where csi>0": (
         "region",
         "population",
         "layer",

@@ -264,13 +264,12 @@ def _regions() -> Iterator[str]:
         yield _scanned(command)
     yield "```"
     stores = "resnet18-folders.zarr resnet18-folders-untrained.zarr"
-    yield from answered(f"compare {stores} --roi {TABLE} --controls")
+    yield from answered(f"compare {stores} --roi {TABLE} --control-units")
 
 
 def _lesions() -> Iterator[str]:
     yield from ("", "## Lesions")
-    for domain in ("faces", "places"):
-        yield from answered(f"lesion --masks resnet18.zarr --contrast {domain} --layers layer4.1")
+    yield from answered("lesion --from resnet18.zarr --contrast faces,places --layers layer4.1")
 
 
 def _paper() -> Iterator[str]:

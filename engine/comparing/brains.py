@@ -80,7 +80,7 @@ def compare_regions(
     *,
     correlation: Correlation | None = None,
     rearrangements: int = 10_000,
-    controls: bool = False,
+    control_units: bool = False,
     seed: int = 0,
 ) -> BrainComparison:
     """Compare populations of units with brain regions, layer by layer.
@@ -99,7 +99,7 @@ def compare_regions(
         of a known localizer if the table has its categories
     correlation : by default ``pearson`` for responses, ``spearman`` for dissimilarity matrices
     rearrangements : number of permutations; all of them if there are fewer
-    controls : whether other units of the layer are compared too, see :mod:`.controls`
+    control_units : whether other units of the layer are compared too, see :mod:`.controls`
     seed : seed of the permutations, and of random units
 
     Raises
@@ -118,10 +118,10 @@ def compare_regions(
                 "a criterion and `contrasts` select units of a store; the units of "
                 f"{source.path} are chosen: leave them out, or record others"
             )
-        compared = _with_recording(source, regions, layers, controls)
+        compared = _with_recording(source, regions, layers, control_units)
         chosen = f"units of {source.path}: {', '.join(source.choices)}"
     else:
-        asked = _Asked(criterion, contrasts, layers, seed if controls else None)
+        asked = _Asked(criterion, contrasts, layers, seed if control_units else None)
         compared = _with_store(source, regions, asked)
         chosen = f"selective: {criterion}"
     regions = compared.regions
@@ -222,7 +222,7 @@ def _with_store(store: StoreReader, regions: Regions, asked: _Asked) -> _Compare
 
 
 def _with_recording(
-    recording: Recording, regions: Regions, layers: str | Sequence[str], controls: bool
+    recording: Recording, regions: Regions, layers: str | Sequence[str], control_units: bool
 ) -> _Compared:
     """Units of a recording, on the stimuli of the table in their order."""
     if not (regions.are_rdms or regions.of_stimuli):
@@ -230,9 +230,9 @@ def _with_recording(
             "a recording is compared with single stimuli, or dissimilarities of them; "
             f"{regions.source} has responses to categories: compare it with a store"
         )
-    if controls:
+    if control_units:
         raise UserError(
-            f"`controls` needs all units of a layer; {recording.path} is a recording of some: "
+            f"`control_units` needs all units of a layer; {recording.path} is a recording of some: "
             "record random units beside them, which are compared as a population"
         )
     shown = np.flatnonzero(recording.shown)

@@ -137,7 +137,7 @@ def _require_units(
             raise UserError(
                 f"a control silences as many other living units; {one.layer.name} has {number:,} "
                 f"units selective for {contrast.text}{on} and {others:,} others: choose a stricter "
-                "criterion, or no `controls`"
+                "criterion"
             )
 
 

@@ -51,8 +51,9 @@ _SLANT, SMALLEST = 60, 4.5
 
 
 def plain(text: str) -> str:
-    """Escape dollar signs, which begin a formula in matplotlib."""
-    return text.replace("$", r"\$")
+    """A text as it is: in matplotlib dollar signs begin a formula, and ``_`` a hidden label."""
+    escaped = text.replace("$", r"\$")
+    return f" {escaped}" if text.startswith("_") else escaped
 
 
 def style_of(contrast: Json) -> dict[str, Any]:

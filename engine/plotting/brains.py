@@ -9,6 +9,7 @@ import numpy as np
 from ..comparing.brains import BrainComparison
 from ..comparing.correlations import LayerCorrelation
 from ..comparing.populations import EVERY_UNIT
+from ..comparing.recorded import RECORDED
 from ..errors import UserError, shortened
 from .axes import GREY, blank, name_ticks, plain, style_of
 from .palette import of_category
@@ -19,12 +20,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _EVERY: dict[str, Any] = {"color": GREY, "marker": ".", "linestyle": "-", "linewidth": 1.8}
-_WHOLE = (EVERY_UNIT, "recorded units")
+_WHOLE = (EVERY_UNIT, RECORDED)
+# Columns of p, corrected over layers.
+_CORRECTED = {"correlation": "p_corrected", "outside_target": "outside_target_p_corrected"}
 _SIGNIFICANT = 0.05
 
 
 def regions(
-    comparison: BrainComparison, region: str | None = None, *, ax: Axes | None = None
+    comparison: BrainComparison,
+    region: str | None = None,
+    quantity: str = "correlation",
+    *,
+    ax: Axes | None = None,
 ) -> Axes:
     """Plot the correlation of a brain region with every layer, a line per population of units.
 
@@ -35,6 +42,8 @@ def regions(
     ----------
     comparison : a result of :func:`fusiform.compare_regions`
     region : a region of its table; needed if it has several
+    quantity : ``correlation``, or ``outside_target``, without the categories or stimuli that a
+        population was selected for: it responds most to these by construction
     ax : axes to draw in; by default those of a new figure
 
     Returns
@@ -44,7 +53,7 @@ def regions(
 
     Raises
     ------
-    UserError : an unknown region, or none of several named; matplotlib is missing
+    UserError : an unknown region or quantity, or no region of several named; matplotlib is missing
 
     Examples
     --------
@@ -55,27 +64,32 @@ def regions(
     known = list(dict.fromkeys(one.region for one in comparison.correlations))
     if region is None and len(known) > 1:
         raise UserError(f"the comparison has {len(known)} regions: name one of {shortened(known)}")
+    named(quantity, _CORRECTED, "quantity")
     region = known[0] if region is None else named(region, known, "region")
     rows = [one for one in comparison.correlations if one.region == region]
     layers = list(dict.fromkeys(one.layer for one in rows))
     populations = list(dict.fromkeys(one.population for one in rows))
+    if quantity == "outside_target":  # all units have no target
+        populations = [name for name in populations if name not in _WHOLE]
     few_enough(populations, "contrasts")
     with axes_of(ax, 6, 3.2) as axis:
         axis.axhline(0, color=GREY, linewidth=0.4)
         low, high = rows[0].ceiling_low, rows[0].ceiling_high
-        if low is not None and high is not None:
+        # It holds for all categories or stimuli.
+        if quantity == "correlation" and low is not None and high is not None:
             axis.axhspan(low, high, color=GREY, alpha=0.3, linewidth=0, label="noise ceiling")
         for name, style in _styles(populations).items():
             own = {one.layer: one for one in rows if one.population == name}
-            y = [_value(own.get(layer), "correlation") for layer in layers]
-            p = [_value(own.get(layer), "p_corrected") for layer in layers]
+            y = [_value(own.get(layer), quantity) for layer in layers]
+            p = [_value(own.get(layer), _CORRECTED[quantity]) for layer in layers]
             axis.plot(y, **style, markerfacecolor="white", label=plain(name))
             sure = np.flatnonzero(np.array(p) <= _SIGNIFICANT)
             axis.plot(sure, np.array(y)[sure], **style | {"linestyle": ""})
-        axis.set_ylabel(f"{comparison.correlation.capitalize()} correlation")
+        outside = ", outside the target" if quantity == "outside_target" else ""
+        axis.set_ylabel(f"{comparison.correlation.capitalize()} correlation{outside}")
         name_ticks(axis, layers, width_of(axis) / 0.8)
         missing = legend(axis, populations)
-        if all(one.correlation is None for one in rows):
+        if all(getattr(one, quantity) is None for one in rows):
             blank(axis, "no population is large enough, or varies")
         said = f"{comparison.compared}; {comparison.chosen}. Filled: p <= {_SIGNIFICANT} corrected"
         title(axis, f"{region}, {short(comparison.source)}", f"{said} over layers{missing}")

@@ -95,7 +95,7 @@ def comparisons(
     for store in stores:
         note(f"comparing {store.path} with {roi}")
         yield compare_regions(
-            store, roi, asked.criterion, asked.layers, asked.contrasts, controls=True,
+            store, roi, asked.criterion, asked.layers, asked.contrasts, control_units=True,
             seed=asked.seed,
         )  # fmt: skip
 

@@ -16,12 +16,13 @@ from ..contrasts.language.criterion import Criterion
 from ..contrasts.select import select_slabs
 from ..excerpt import at_steps, leading, step_over
 from ..layer import Layer
+from ..plotting.panel import MOST_LINES
 from ..store.store_reader import StoreReader
 from ..texts import in_bytes
 
 # Beyond this, lines are indistinguishable, and the page grows with the square of the contrasts: it
 # shows the leading ones.
-MOST_CONTRASTS, LEADING = 24, 12
+MOST_CONTRASTS, LEADING = MOST_LINES, 12
 # Layers with maps, distributions, thresholds and matrices. Curves have every layer.
 MOST_LAYERS = 128
 # Dissimilarities of categories, over all layers; and layers times categories, whose square is the

@@ -175,7 +175,7 @@ def case(number: int, seed: int, quick: bool = False) -> tuple[str, ...]:
         if not known[name]:
             break
         _, flag, kind, _ = rng.choice(known[name])
-        if kind is bool:
+        if kind in (bool, bool | None):
             # Never compiled: in a forked child the compiler waits for threads that do not exist.
             line += [f"--{flag}"] if flag not in ("compile", "open") else []
         elif kind in (tuple[float, float, float], tuple[float, float, float] | None):
