@@ -1,4 +1,4 @@
-"""What real networks show: trained and untrained, in training, lesioned, beside brains.
+"""Real networks: trained and untrained, in training, lesioned, beside brains.
 
 Needs the test data, and the network of the extra ``demo``. ``--folder`` keeps the stores, the
 report and its figures, and takes stores that are there already.
@@ -89,7 +89,7 @@ def main(given: Namespace) -> None:
         os.chdir(_prepared(given.folder or Path(folder), data))
         os.environ["COLUMNS"] = str(COLUMNS)
         lines = [
-            *heading(__name__, "What real networks show", needs_testdata=True),
+            *heading(__name__, "Findings on real networks", needs_testdata=True),
             "",
             "Stimuli: fLoc (Stigliani, Weiner & Grill-Spector 2015), 96 photographs in each of 5",
             "domains, and a second localizer (FuncLoc, 40 faces, 40 houses, 40 objects). One",
