@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis as Analysis
     from fusiform.engine.analyses.analyse import analyse as analyse
     from fusiform.engine.bench.report import bench as bench
-    from fusiform.engine.comparing.brains import compare_regions as compare_regions
+    from fusiform.engine.comparing.brains.compare import compare_regions as compare_regions
     from fusiform.engine.comparing.differences import compare as compare
     from fusiform.engine.comparing.localizers import compare_localizers as compare_localizers
     from fusiform.engine.contrasts.language.criterion import Criterion as Criterion
@@ -76,7 +76,7 @@ _HOME = {
     "check_stimuli": "stimuli.check",
     "compare": "comparing.differences",
     "compare_localizers": "comparing.localizers",
-    "compare_regions": "comparing.brains",
+    "compare_regions": "comparing.brains.compare",
     "doctor": "doctor.diagnose",
     "info": "querying.info",
     "layers": "networks.layers",

@@ -29,7 +29,7 @@ from .shared_options import (
 from .tables import PRINTED, print_titled, put_out
 
 if TYPE_CHECKING:
-    from fusiform.engine.comparing.brains import BrainComparison
+    from fusiform.engine.comparing.brains.compare import BrainComparison
     from fusiform.engine.comparing.differences import Comparison
     from fusiform.engine.comparing.localizers import LocalizerComparison
     from fusiform.engine.contrasts.language.criterion import Criterion
@@ -178,7 +178,7 @@ def _with_regions(
     to: To,
 ) -> None:
     from fusiform import Recording, compare_regions
-    from fusiform.engine.comparing.brains import opened
+    from fusiform.engine.comparing.brains.compare import opened
 
     table, each_layer = options.pop("roi"), options.pop("each_layer", False)
     sources = [opened(path) for path in stores]

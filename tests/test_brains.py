@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 
 import fusiform
 from fusiform.cli import main
-from fusiform.engine.comparing import controls, tables
-from fusiform.engine.comparing.brains import BrainComparison
-from fusiform.engine.comparing.controls import random_populations
-from fusiform.engine.comparing.correlations import LayerCorrelation
-from fusiform.engine.comparing.items import rows_of_stimuli
-from fusiform.engine.comparing.populations import EVERY_UNIT, Measured, populations
-from fusiform.engine.comparing.recorded import RECORDED
-from fusiform.engine.comparing.regions import Region, Regions, read_regions
+from fusiform.engine.comparing import tables
+from fusiform.engine.comparing.brains import controls
+from fusiform.engine.comparing.brains.compare import BrainComparison
+from fusiform.engine.comparing.brains.controls import random_populations
+from fusiform.engine.comparing.brains.correlations import LayerCorrelation
+from fusiform.engine.comparing.brains.items import rows_of_stimuli
+from fusiform.engine.comparing.brains.populations import EVERY_UNIT, Measured, populations
+from fusiform.engine.comparing.brains.recorded import RECORDED
+from fusiform.engine.comparing.brains.regions import Region, Regions, read_regions
 from fusiform.engine.contrasts.language.contrast import parse_contrasts
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.errors import UserError

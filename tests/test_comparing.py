@@ -25,19 +25,19 @@ from torch import nn
 import fusiform
 from fusiform.cli import main
 from fusiform.engine.analyses.census import Census, take_census
-from fusiform.engine.comparing.correlations import (
+from fusiform.engine.comparing.brains.correlations import (
     LayerCorrelation,
     Values,
     correlate,
     permuted,
 )
+from fusiform.engine.comparing.brains.items import in_order
+from fusiform.engine.comparing.brains.populations import EVERY_UNIT, Population, populations
+from fusiform.engine.comparing.brains.regions import Region, Regions, read_regions
+from fusiform.engine.comparing.brains.standard import noise_ceiling
 from fusiform.engine.comparing.differences import Comparison, Difference, compare
 from fusiform.engine.comparing.draws import MEASURED, _draw
-from fusiform.engine.comparing.items import in_order
 from fusiform.engine.comparing.pairing import pair_layers
-from fusiform.engine.comparing.populations import EVERY_UNIT, Population, populations
-from fusiform.engine.comparing.regions import Region, Regions, read_regions
-from fusiform.engine.comparing.standard import noise_ceiling
 from fusiform.engine.contrasts import select
 from fusiform.engine.contrasts.language.contrast import every_category
 from fusiform.engine.contrasts.language.criterion import DEFAULT

@@ -17,10 +17,10 @@ import pytest
 import fusiform
 from fusiform import Criterion, UserError, plot
 from fusiform.engine.analyses.analyse import Analysis
-from fusiform.engine.comparing.brains import BrainComparison
+from fusiform.engine.comparing.brains.compare import BrainComparison
+from fusiform.engine.comparing.brains.populations import EVERY_UNIT
 from fusiform.engine.comparing.differences import Comparison
 from fusiform.engine.comparing.localizers import LocalizerComparison
-from fusiform.engine.comparing.populations import EVERY_UNIT
 from fusiform.engine.layer import Layer
 from fusiform.engine.lesions.result import Effect, LesionEffects
 from fusiform.engine.responses.driving import strongest

@@ -57,7 +57,7 @@ def test_one_text_equals_a_list_of_it_when_reading(folder: Path, tmp_path: Path)
             fusiform.analyse(path, layers="avgpool", analyses="shares", agreement="floc", **few),
             fusiform.analyse(
                 store, layers=["avgpool"], analyses=["shares"],
-                agreement=[fusiform.Criterion("weighted", "t > 3")], **few,
+                agreement=[fusiform.Criterion("glm", "t > 3")], **few,
             ),
         ),
         (

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..analyses.resampling import intervals, or_none
-from ..contrasts.language.criterion import DEFAULT, Criterion
+from ..contrasts.language.criterion import DEFAULT, Criterion, require_criterion
 from ..errors import UserError, nearest, shortened
 from ..layer import Layer
 from ..limits import refuse_numbers, refuse_seed
@@ -105,7 +105,7 @@ def compare(
     measures: str | Sequence[str] = tuple(MEASURED),
     pairing: Pairing = "name",
     against: Against = "first",
-    at: Sequence[float] | None = None,
+    at: float | Sequence[float] | None = None,
     allow: str | Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
@@ -133,6 +133,7 @@ def compare(
         an unknown measure, pairing or contrast; positions that are not as many different numbers;
         an unfinished scan
     """
+    require_criterion(criterion)
     measures, allow = listed(measures), listed(allow)
     refuse_seed(seed)
     results: list[StoreReader] = [StoreReader.of(store) for store in listed(stores)]

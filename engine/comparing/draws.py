@@ -106,10 +106,10 @@ def censuses(
 ) -> Iterator[Census]:
     """The censuses that measures need. Between two layers of a store nothing is in memory.
 
-    A criterion whose family is the ``model`` needs the whole store at once.
+    A criterion that spans the model needs the whole store at once.
     """
     parts = {_PARTS[name] for name in measures if name in _PARTS}
-    if criterion.family == "model":
+    if criterion.spans_model:
         yield from take_census(store, criterion, list(layers), contrasts, parts)
         return
     for layer in layers:

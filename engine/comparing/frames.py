@@ -12,7 +12,7 @@ from ..results import long_form
 from ..table import Table, of_rows
 
 if TYPE_CHECKING:
-    from .brains import BrainComparison
+    from .brains.compare import BrainComparison
     from .differences import Comparison
     from .localizers import CrossValidation, LocalizerComparison
 

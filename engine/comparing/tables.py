@@ -8,9 +8,9 @@ from typing import Any
 from ..analyses.tables import Printed, percent, span
 from ..excerpt import MOST_ROWS, Excerpt, excerpt
 from ..texts import number
-from .brains import BrainComparison
-from .controls import DRAWS
-from .correlations import LayerCorrelation
+from .brains.compare import BrainComparison
+from .brains.controls import DRAWS
+from .brains.correlations import LayerCorrelation
 from .differences import Comparison, Difference
 from .draws import MEASURED, SHARES
 from .localizers import CrossValidation, LocalizerComparison, LocalizerOverlap

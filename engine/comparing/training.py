@@ -66,7 +66,7 @@ class Onset:
 
 
 def in_order(
-    stores: Sequence[StoreReader], at: Sequence[float] | None, reads_names: bool
+    stores: Sequence[StoreReader], at: float | Sequence[float] | None, reads_names: bool
 ) -> tuple[list[StoreReader], Axis | None, list[str]]:
     """Put networks in the order of their positions, and tell if that changes their order.
 
@@ -176,7 +176,7 @@ def _has_random_weights(store: StoreReader) -> bool:
     return str(store.provenance["weights"]).startswith(UNTRAINED)
 
 
-def _finite(at: Sequence[float], networks: int) -> tuple[float, ...]:
+def _finite(at: float | Sequence[float], networks: int) -> tuple[float, ...]:
     given = listed(at)
     if len(given) != networks:
         raise UserError(

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..comparing.brains import BrainComparison
-from ..comparing.correlations import LayerCorrelation
-from ..comparing.populations import EVERY_UNIT
-from ..comparing.recorded import RECORDED
+from ..comparing.brains.compare import BrainComparison
+from ..comparing.brains.correlations import LayerCorrelation
+from ..comparing.brains.populations import EVERY_UNIT
+from ..comparing.brains.recorded import RECORDED
 from ..errors import UserError, shortened
 from .axes import GREY, blank, name_ticks, plain, style_of
 from .palette import of_category

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..comparing.brains import BrainComparison
+from ..comparing.brains.compare import BrainComparison
 from ..comparing.differences import Comparison
 from ..comparing.localizers import LocalizerComparison
 from ..lesions.result import LesionEffects

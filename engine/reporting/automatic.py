@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from ..comparing.brains import BrainComparison, compare_regions
+from ..comparing.brains.compare import BrainComparison, compare_regions
 from ..comparing.differences import Comparison, compare
 from ..comparing.localizers import LocalizerComparison, compare_localizers
 from ..comparing.matching import match_categories, match_contrasts, same_layers, same_network
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
 
 def training(
     stores: Sequence[Store],
-    at: Sequence[float] | None,
+    at: float | Sequence[float] | None,
     contrasts: Sequence[str] | None,
     asked: Asked,
     note: Callable[[str], None],

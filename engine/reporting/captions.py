@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..comparing.brains import BrainComparison
-from ..comparing.controls import DRAWS
+from ..comparing.brains.compare import BrainComparison
+from ..comparing.brains.controls import DRAWS
 from ..comparing.differences import Comparison
 from ..comparing.localizers import LocalizerComparison
 from ..errors import shortened

@@ -51,7 +51,7 @@ def report(
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
-    at: Sequence[float] | None = None,
+    at: float | Sequence[float] | None = None,
     roi: Path | str | None = None,
     results: Shown | Sequence[Shown] = (),
     recordings: Recording | Path | str | Sequence[Recording | Path | str] = (),
@@ -78,7 +78,7 @@ def report(
         names differ, if these count epochs, steps, iterations or checkpoints. Of more than 4
         checkpoints the other figures show the last and the first
     roi : a table of brain regions to compare the stores with, see
-        :func:`..comparing.brains.compare_regions`
+        :func:`..comparing.brains.compare.compare_regions`
     results : further results to show, of :func:`fusiform.compare` with positions,
         :func:`fusiform.compare_localizers`, :func:`fusiform.compare_regions` or
         :func:`fusiform.measure_lesions`

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from ..comparing.brains import BrainComparison
-from ..comparing.correlations import LayerCorrelation
+from ..comparing.brains.compare import BrainComparison
+from ..comparing.brains.correlations import LayerCorrelation
+from ..comparing.brains.populations import EVERY_UNIT
+from ..comparing.brains.recorded import RECORDED
 from ..comparing.differences import Comparison, Value
 from ..comparing.localizers import CrossValidation, LocalizerComparison, LocalizerOverlap
-from ..comparing.populations import EVERY_UNIT
-from ..comparing.recorded import RECORDED
 from ..comparing.training import Onset, position
 from ..errors import UserError
 from ..lesions.result import Effect, LesionDifference, LesionEffects, Silenced

@@ -254,7 +254,8 @@ def warm() -> None:
 
     from fusiform.engine import merge
     from fusiform.engine.analyses import analyse
-    from fusiform.engine.comparing import brains, localizers
+    from fusiform.engine.comparing import localizers
+    from fusiform.engine.comparing.brains import compare
     from fusiform.engine.lesions import measure
     from fusiform.engine.networks.libraries import efficientnet_lite0
     from fusiform.engine.plotting import figures
@@ -264,7 +265,7 @@ def warm() -> None:
     from fusiform.engine.scanning import pack
 
     del matplotlib, open_clip, pyarrow, timm, torchvision, xarray
-    del merge, analyse, brains, localizers, figures, measure, report, answer, pack, record
+    del merge, analyse, compare, localizers, figures, measure, report, answer, pack, record
     torch.set_num_threads(1)
     # The demo's own network takes longer than a case may.
     efficientnet_lite0.MODEL, efficientnet_lite0.find_spec = "tiny:make", lambda _: None

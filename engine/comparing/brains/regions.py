@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError, shortened
-from ..texts import column_indices, composed, csv_rows
+from ...errors import UserError, shortened
+from ...texts import column_indices, composed, csv_rows
 
 PROFILE = ("region", "category", "response")
 STIMULI = ("region", "stimulus", "response")

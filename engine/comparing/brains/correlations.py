@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from ...errors import UserError
 from .best_layers import BestLayer, Splits, best_layer
 from .regions import FEWEST_ITEMS, Region, Regions
 from .standard import Correlation, Floats, among, noise_ceiling, standard

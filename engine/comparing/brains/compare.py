@@ -11,17 +11,17 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contrasts.language.contrast import parse_contrasts
-from ..contrasts.language.criterion import DEFAULT, Criterion
-from ..errors import UserError
-from ..limits import refuse_numbers, refuse_seed
-from ..responses.recording import Recording, open_recording
-from ..results import Result
-from ..store.root import kind_at
-from ..store.schema import RECORDING
-from ..store.store_reader import StoreReader
-from ..table import Table
-from . import frames
+from ...contrasts.language.contrast import parse_contrasts
+from ...contrasts.language.criterion import DEFAULT, Criterion
+from ...errors import UserError
+from ...limits import refuse_numbers, refuse_seed
+from ...responses.recording import Recording, open_recording
+from ...results import Result
+from ...store.root import kind_at
+from ...store.schema import RECORDING
+from ...store.store_reader import StoreReader
+from ...table import Table
+from .. import frames
 from .best_layers import BestLayer, usable_folds
 from .controls import random_populations
 from .correlations import Controls, LayerCorrelation, Values, correlate
@@ -58,7 +58,7 @@ class BrainComparison(Result):
     best_layers: tuple[BestLayer, ...]
 
     def tables(self) -> Iterator[Table]:
-        """All values in long form, see :mod:`.frames`."""
+        """All values in long form, see :mod:`..frames`."""
         return frames.correlations(self)
 
 
@@ -95,7 +95,7 @@ def compare_regions(
     table : path of a table of regions, see :mod:`.regions`
     criterion : the criterion that selects units of a store
     layers : names or globs of layers
-    contrasts : see :mod:`..contrasts.language.contrast`; by default every category, or the domains
+    contrasts : see :mod:`...contrasts.language.contrast`; by default every category, or the domains
         of a known localizer if the table has its categories
     correlation : by default ``pearson`` for responses, ``spearman`` for dissimilarity matrices
     rearrangements : number of permutations; all of them if there are fewer

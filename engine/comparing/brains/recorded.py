@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.similarity import correlation_distances, extend, patterns_of
-from ..contrasts.language.contrast import parse_contrast
-from ..errors import UserError
-from ..layer import Layer
-from ..responses.geometry import products
-from ..responses.recording import Recording
+from ....kernels.similarity import correlation_distances, extend, patterns_of
+from ...contrasts.language.contrast import parse_contrast
+from ...errors import UserError
+from ...layer import Layer
+from ...responses.geometry import products
+from ...responses.recording import Recording
 from .correlations import Values
 from .regions import Regions
 from .standard import Floats

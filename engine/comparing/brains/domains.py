@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..contrasts.language.grammar import quoted
-from ..errors import UserError, shortened
-from ..stimulus_groups import LOCALIZERS, Groups
-from ..texts import composed
+from ...contrasts.language.grammar import quoted
+from ...errors import UserError, shortened
+from ...stimulus_groups import LOCALIZERS, Groups
+from ...texts import composed
 from .regions import FEWEST_ITEMS, Region, Regions
 
 

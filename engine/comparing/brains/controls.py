@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..layer import Layer
-from ..store.store_reader import StoreReader
+from ...layer import Layer
+from ...store.store_reader import StoreReader
 from .populations import Measured, Population, Sums
 
 DRAWS = 100

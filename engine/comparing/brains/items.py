@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError, nearest, shortened
-from ..texts import composed
+from ...errors import UserError, nearest, shortened
+from ...texts import composed
 from .regions import Regions
 
 

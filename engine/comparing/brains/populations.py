@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.moments import Moments
-from ...kernels.similarity import correlation_distances
-from ..analyses.patterns import CategoryMeans
-from ..contrasts.language.contrast import Contrast
-from ..contrasts.language.criterion import Criterion
-from ..contrasts.sample import Floats, Sample
-from ..contrasts.select import select_slabs
-from ..contrasts.summary import held_out_sample
-from ..layer import Layer
-from ..store.store_reader import StoreReader
+from ....kernels.moments import Moments
+from ....kernels.similarity import correlation_distances
+from ...analyses.patterns import CategoryMeans
+from ...contrasts.language.contrast import Contrast
+from ...contrasts.language.criterion import Criterion
+from ...contrasts.sample import Floats, Sample
+from ...contrasts.select import select_slabs
+from ...contrasts.summary import held_out_sample
+from ...layer import Layer
+from ...store.store_reader import StoreReader
 
 # Correlations over two units are 1 or -1.
 _FEWEST_UNITS = 3

@@ -1,0 +1,1 @@
+"""Networks beside brain regions: tables, populations of units, correlations. Never torch."""
