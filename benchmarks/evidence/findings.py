@@ -45,8 +45,8 @@ READING = """\
 - Replication: of the face-selective units of the trained last blocks, 61 to 77 % are selected again
   on the other fold. An untrained network is no null: 17 % of the last block of an untrained
   ResNet-50 are selective for characters, and 68 % of these replicate.
-- Evenness: in trained networks, units selective for faces are in far fewer feature maps than as many
-  random units.
+- Evenness: in trained networks, units selective for faces are in far fewer feature maps than as
+  many random units.
 - Training: the ResNet-20 was never taught faces. In its last block the share exceeds the untrained
   network's from the first epoch on.
 - Another localizer: of the units that fLoc selects for faces, a third to a half is selected again
