@@ -53,7 +53,7 @@ def test_the_readme_installs_with_two_commands() -> None:
     commands = re.findall(r"^pip install .*", README, flags=re.MULTILINE)
     assert [command.split("#")[0].rstrip() for command in commands] == [
         "pip install '.[demo]' && fusiform demo",
-        "pip install -e '.[test]' && pytest",
+        "pip install -e '.[test]' && pytest -n 2 --dist loadfile",
     ]
 
 
