@@ -111,8 +111,8 @@ def lesion(
     shown = Network(**network) if "model" in network else replace(network_again(source), **network)
     seen = Stimuli(**stimuli) if "source" in stimuli else replace(stimuli_again(source), **stimuli)
     if "source" not in stimuli:  # a contrast without units loses what others measured before it
-        for one in asked[1:]:
-            candidates(source, one, [*range(source.folds)] if source.folds > 1 else [None])
+        for following in asked[1:]:
+            candidates(source, following, [*range(source.folds)] if source.folds > 1 else [None])
     with stopped_in_a_line("a lesion keeps nothing"), listening(quiet) as told:
         found = [
             measure_lesions(
