@@ -201,7 +201,7 @@ def _localizers(
 ) -> None:
     from fusiform import compare_localizers, open_store
 
-    given = options.keys() & {"measures", "pairing", "against"}
+    given = options.keys() & {"measures", "pairing", "against", "at"}
     others = {name: options.pop(name) for name in sorted(given)}
     _refuse(others, "compares networks; got it with --localizers: leave one out")
     opened = [open_store(path) for path in stores]

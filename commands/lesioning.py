@@ -93,6 +93,7 @@ def lesion(
     Example: fusiform lesion --from r50.zarr --contrast faces --layers layer4.2
     """
     from fusiform import measure_lesions, open_store
+    from fusiform.engine.contrasts.controls import candidates
     from fusiform.engine.contrasts.language.contrast import parse_contrasts
     from fusiform.engine.recording.earlier_scan import (
         network_again,
@@ -109,6 +110,9 @@ def lesion(
     refuse_other_settings(source, network)
     shown = Network(**network) if "model" in network else replace(network_again(source), **network)
     seen = Stimuli(**stimuli) if "source" in stimuli else replace(stimuli_again(source), **stimuli)
+    if "source" not in stimuli:  # a contrast without units loses what others measured before it
+        for following in asked[1:]:
+            candidates(source, following, [*range(source.folds)] if source.folds > 1 else [None])
     with stopped_in_a_line("a lesion keeps nothing"), listening(quiet) as told:
         found = [
             measure_lesions(

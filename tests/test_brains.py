@@ -26,6 +26,7 @@ from fusiform.engine.comparing.brains.items import rows_of_stimuli
 from fusiform.engine.comparing.brains.populations import EVERY_UNIT, Measured, populations
 from fusiform.engine.comparing.brains.recorded import RECORDED
 from fusiform.engine.comparing.brains.regions import Region, Regions, read_regions
+from fusiform.engine.comparing.brains.standard import standard
 from fusiform.engine.contrasts.language.contrast import parse_contrasts
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.errors import UserError
@@ -154,6 +155,24 @@ def test_wrong_ceilings_raise_one_line(tmp_path: Path, columns: Any, said: str) 
     with pytest.raises(UserError, match=said) as caught:
         read_regions(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("place", "name"), [(0, "subject"), (1, "region"), (2, "category")])
+def test_a_row_without_a_name_raises(tmp_path: Path, place: int, name: str) -> None:
+    row = ["s1", "FFA", "c", "3"]
+    row[place] = ""
+    rows = [["subject", "region", "category", "response"], ["s1", "FFA", "a", 1], row]
+    with pytest.raises(UserError, match=f"all names; line 3 of .* has no {name}: fill it in"):
+        read_regions(table(tmp_path / "t.csv", rows))
+
+
+@pytest.mark.parametrize("size", [1e-320, 1e-170, 1e160, 1e308])
+def test_very_large_and_small_responses_are_correlated(size: float) -> None:
+    values = np.array([[1.0, 0.25, -1.0, 0.5], [0.0, 1.0, 0.5, 0.25]])
+    with np.errstate(over="raise"):
+        scaled = standard(size * values, "pearson")
+    few_digits = 1e-3 if size < 1e-300 else 1e-15
+    assert scaled == pytest.approx(standard(values, "pearson"), abs=few_digits)
 
 
 def test_a_region_with_two_ceilings_raises(tmp_path: Path) -> None:

@@ -714,6 +714,10 @@ def test_the_command_prints_and_writes_effects(
         failed = CliRunner().invoke(app, [*line, *options, "-q"])
         assert isinstance(failed.exception, UserError), failed.output
         assert message in str(failed.exception)
+    again = [one for one in line if one != str(stimuli)]
+    failed = CliRunner().invoke(app, [*again, "--contrast", "noise,blobs", "--where", "t > 1e9"])
+    # Before the first contrast is measured.
+    assert "is selective for blobs on the stimuli of fold 0" in str(failed.exception)
     line[1] = network.replace(":make", ":other")
     failed = CliRunner().invoke(app, [*line, "--contrast", "noise", "-q"])
     assert "this one differ in their weights" in str(failed.exception)

@@ -383,6 +383,17 @@ def test_stores_of_other_networks_or_categories_are_no_two_localizers(
         assert kinds(tmp_path / "page.html") == []
 
 
+def test_a_wrong_table_of_regions_raises_before_anything_is_analysed(
+    folder: Path, tmp_path: Path
+) -> None:
+    (table := tmp_path / "t.csv").write_text("region,category,response\nFFA,cars,1\n")
+    noted: list[str] = []
+    with pytest.raises(UserError, match="at least 3 categories"):
+        fusiform.report(checkpoints(folder, 40), tmp_path / "page.html", roi=table,
+                        note=noted.append)  # fmt: skip
+    assert not [one for one in noted if one.startswith("analysing")]
+
+
 def test_every_network_shown_is_compared_with_regions(
     folder: Path, results: Mapping[str, Any]
 ) -> None:

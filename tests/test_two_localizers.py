@@ -714,11 +714,11 @@ def test_warnings_do_not_enter_what_is_written(stores: tuple[Store, Store], comm
 
 def test_options_of_other_kinds_are_refused(stores: tuple[Store, Store], command: Any) -> None:
     paths = [store.path for store in stores]
-    for option in ("--measures=csi", "--pairing=depth", "--against=first"):
+    for option in ("--measures=csi", "--pairing=depth", "--against=first", "--at=0,1"):
         code, out, err = command(*paths, "--localizers", option)
         assert (code, out) == (2, "")
         assert "compares networks; got it with --localizers: leave one out" in err
-    for option in ("--roi=x.csv", "--recorded", "--correlation=pearson"):
+    for option in ("--roi=x.csv", "--control-units", "--correlation=pearson"):
         code, out, err = command(*paths, "--localizers", option)
         assert (code, out) == (2, "")
         assert "is for brain regions; got it with --localizers: leave one out" in err

@@ -110,10 +110,11 @@ def report(
     run = training(opened, at, leading[0], asked, note)
     places = in_detail(opened, run, [store_of(recording, opened) for recording in recorded])
     shown = [opened[place] for place in places]
+    # First: a table of regions may be wrong, and analyses take long.
+    found = [*([run] if run else []), *comparisons(shown, roi, asked, note), *results]
     analyses = _analysed(shown, [leading[place] for place in places], asked, note)
     reported = _reported(shown, analyses, [leading[place] for place in places])
     reported, pictures = _with_best(reported, recorded, shown, stimuli, note)
-    found = [*([run] if run else []), *comparisons(shown, roi, asked, note), *results]
     names = Names({str(store.path): one.label
                    for store, one in zip(shown, reported, strict=True)})  # fmt: skip
     sections = [section(one, names, contrasts_of(reported)) for one in found]

@@ -82,11 +82,17 @@ def read_regions(path: Path | str) -> Regions:
     # Unicode forms of one name are the same name; the first spelling is kept.
     forms: dict[str, str] = {}
     cells = [places[name] for name in named]
+    names = [name for name in ("subject", *named) if name in places]
     for line, row in rows:
         if len(row) < len(columns):
             raise UserError(
                 f"every row of a table has all columns; line {line} of {source} has "
                 f"{len(row)} of {len(columns)}"
+            )
+        if unnamed := [name for name in names if not row[places[name]]]:
+            raise UserError(
+                f"every row of a table has all names; line {line} of {source} has no "
+                f"{unnamed[0]}: fill it in"
             )
         region, *keys = (forms.setdefault(composed(row[i]), row[i]) for i in cells)
         subject = composed(row[places["subject"]]) if "subject" in places else ""

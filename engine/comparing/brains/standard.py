@@ -17,6 +17,9 @@ def standard(values: Floats, correlation: Correlation) -> Floats:
     if correlation == "spearman":
         ranked = rankdata(values, axis=1)
         values = np.where(np.isfinite(values), ranked, np.nan)
+    # By a power of 2, which is exact: squares of very large and small numbers would be inf and 0.
+    _, exponent = np.frexp(np.abs(values).max(axis=1, keepdims=True))
+    values = np.ldexp(values, -exponent)
     centred = values - values.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     # The mean of equal numbers may differ from them by rounding.
