@@ -67,9 +67,9 @@ class RegionOptions:
 
     Parameters
     ----------
-    roi : Compare with brain regions instead; columns: region, category (or stimulus), response; or
-        region, first, second, distance; optionally subject, ceiling. Stimuli need recordings
-        instead of stores.
+    roi : Compare with brain regions instead; columns: region, category (or stimulus, which takes a
+        recording as STORE), response; or region, first, second, distance; optionally subject,
+        ceiling.
     correlation : pearson or spearman; by default pearson of responses, spearman of distances.
     rearrangements : Permutations of a region's categories or stimuli, for p; by default 10000.
     control_units : Also compare the other units of each layer, and as many random units. An
@@ -290,5 +290,5 @@ def _print_localizers(found: LocalizerComparison, every: bool) -> None:
         "one fold, measured on the others. all on 2: all living units")  # fmt: skip
     put("chance: both, if each set selected as many units at random among living units, or within "
         "its feature maps; the middle 95 % of draws")  # fmt: skip
-    put(f"95 %: over {found.resamples:,} draws of whole feature maps. Exploratory: not corrected for "
-        "the number of layers and contrasts")  # fmt: skip
+    put(f"95 %: over {found.resamples:,} draws of whole feature maps. Exploratory: not corrected "
+        "for the number of layers and contrasts")  # fmt: skip

@@ -149,7 +149,7 @@ def _print_effects(found: LesionEffects, every: bool) -> None:
     if found.contrast_row:
         put(f"{found.contrast_row}: the change of the target less that of the baseline")
     measured = {
-        "other folds": "units were selected on one fold, and silenced for the stimuli of the others",
+        "other folds": "units selected on one fold were silenced for the stimuli of the others",
         "other stimuli": "units were selected on all stimuli of the scan, and silenced for others",
         "the same stimuli": "units were selected on the stimuli that measure the lesion: the scan "
         "had --folds 1",

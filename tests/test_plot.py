@@ -448,23 +448,21 @@ def test_training_has_the_measures_of_every_checkpoint(trained: Comparison, meas
         expected = {
             trained.at[row.network - 1]: row.value
             for row in rows
-            if measure == "share" or row.low is None or row.low < row.high
+            if measure == "share" or row.low != row.high
         }
         assert points(ax, name) == {x: y for x, y in expected.items() if y is not None}
         drawn += len(points(ax, name))
     assert drawn > 2
     assert ax.get_xlabel() == trained.axis
-    one = plot.training(trained, "encoder.ln", measure, "scenes")
-    vertices = np.concatenate(
-        [band.get_paths()[0].vertices for band in one.collections if band.get_paths()]
-    ).tolist()
     row = next(
         row
         for row in trained.values
-        if row.low is not None
-        and row.measure == measure
-        and (row.layer, row.contrast) == ("encoder.ln", "scenes")
+        if row.low != row.high and (row.layer, row.measure) == ("encoder.ln", measure)
     )
+    one = plot.training(trained, "encoder.ln", measure, row.contrast)
+    vertices = np.concatenate(
+        [band.get_paths()[0].vertices for band in one.collections if band.get_paths()]
+    ).tolist()
     x = trained.at[row.network - 1]
     assert [x, row.low] in vertices
     assert [x, row.high] in vertices
@@ -545,7 +543,9 @@ def test_layers_of_maps_with_one_unit_have_chance_anywhere_in_the_layer(
     bands = [
         np.concatenate([one.get_paths()[0].vertices for one in
                         plot.localizers(found, "faces", chance).collections if one.get_paths()])
-        for found, chance in ((localized, "units"), (replace(localized, overlap=tuple(rows)), "maps"))
+        for found, chance in (
+            (localized, "units"), (replace(localized, overlap=tuple(rows)), "maps"),
+        )
     ]  # fmt: skip
     np.testing.assert_array_equal(*bands)
 

@@ -217,7 +217,8 @@ def correlations(
     columns["units"] = [one.units for one in rows]
     known = {name: own for name, own in columns.items()
              if name in _ALWAYS or any(cell is not None for cell in own)}  # fmt: skip
-    title = f"{found.compared}: {found.correlation.capitalize()} correlation, p from {found.orders:,} permutations"
+    kind = found.correlation.capitalize()
+    title = f"{found.compared}: {kind} correlation, p from {found.orders:,} permutations"
     return Printed(title, [*known], [list(row) for row in zip(*known.values(), strict=True)], said)
 
 

@@ -37,9 +37,9 @@ def training(
 ) -> Axes:
     """Plot a measure of a layer's selective units at every checkpoint, a line per contrast.
 
-    Bands are 95 % intervals over feature maps. Means of the selected units whose interval has no
-    width are left out: their units are of one feature map. Positions that span a factor of 20 are
-    on a logarithmic axis (``ax.set_xscale("linear")`` undoes it).
+    Bands are 95 % intervals over feature maps. Means of selected units without an interval, or one
+    without width, are left out: their units are of one feature map. Positions that span a factor
+    of 20 are on a logarithmic axis (``ax.set_xscale("linear")`` undoes it).
 
     Parameters
     ----------
@@ -95,8 +95,7 @@ def training(
 
 def _drawn(row: dict[str, Any], measure: str) -> dict[str, Any]:
     """A row, without its numbers if its units are of one feature map."""
-    is_one_map = row["low"] is not None and row["low"] == row["high"]
-    return _MISSING if measure in _OF_SELECTED and is_one_map else row
+    return _MISSING if measure in _OF_SELECTED and row["low"] == row["high"] else row
 
 
 def _space(axis: Axes, at: Sequence[float]) -> None:

@@ -25,7 +25,6 @@ _LESIONS = {
     "random": "others at random",
     "least": "those that prefer neither side of the contrast",
 }
-_MEAN = " (a mean over folds)"
 _PARAMETER = re.compile(r"; `\w+` [^;]*$")
 _FEW = f"Means of fewer than {FEW} units are in the numbers only."
 
@@ -62,8 +61,8 @@ def training(found: Comparison, stores: Sequence[str], said: Sequence[str]) -> d
         above = ", or ".join(_REFERENCES[name] for name in references)
         captions["onsets"] = Caption(
             "When selectivity begins",
-            f"Share above {above}. For good: at every later {found.axis} too, of which the last has none. "
-            f"Grey: never. {_EXPLORATORY}",
+            f"Share above {above}. For good: at every later {found.axis} too, of which the last "
+            f"has none. Grey: never. {_EXPLORATORY}",
         )
     return captions
 
@@ -127,11 +126,12 @@ def lesions(found: LesionEffects, store: str) -> dict[str, Caption]:
     """The caption of the changes that a lesion and its controls make."""
     controls = [f"{name}, {_LESIONS[name]}" for name in found.lesions if name in _LESIONS]
     numbers = [row.units for row in found.silenced if row.lesion == found.lesions[0]]
+    mean = " (a mean over folds)" if sum(numbers) % 1 else ""
     meanings = [f"{name}, {QUANTITIES[name]}" for name in found.quantities if name in QUANTITIES]
     said = f" ({'; '.join(meanings)})" if meanings else ""
     text = _joined(
         f"{store}: the units selective for {found.contrast} ({found.criterion}) in "
-        f"{shortened(found.layers, 12)} are silenced, {sum(numbers):,.10g} in all{_MEAN * (sum(numbers) % 1 > 0)}.",
+        f"{shortened(found.layers, 12)} are silenced, {sum(numbers):,.10g} in all{mean}.",
         f"Controls are as many units of the same layers: {'; '.join(controls)}." if controls else
         "",
         f"Readout: {found.readout}, of {found.stimuli:,} stimuli{said}; units were selected on "
@@ -139,8 +139,8 @@ def lesions(found: LesionEffects, store: str) -> dict[str, Caption]:
         f"{found.contrast_row}: the change of the target's stimuli less that of the baseline's."
         if found.contrast_row else "",
         f"Bars: 95 % intervals over {found.resamples:,} draws of stimuli"
-        f"{f'; controls are means over {found.draws} draws of units' if controls else ''}. They speak "
-        "of other stimuli, not of other networks.",
+        f"{f'; controls are means over {found.draws} draws of units' if controls else ''}. "
+        "They speak of other stimuli, not of other networks.",
     )  # fmt: skip
     return {"lesions": Caption(f"Lesions of units selective for {found.contrast}", text)}
 
