@@ -172,7 +172,8 @@ def report(
 
     The file needs nothing else. It shows what was scanned, the share of selective units by depth
     with intervals, their selectivity on held-out stimuli, their places, how categories and layers
-    relate, and the method in words that a paper can quote. A category, a layer and a threshold can
+    relate, how selectivity develops in training, two localizers on one network, and the method in
+    words that a paper can quote. A category, a layer and a threshold can
     be chosen, values read by pointer or keyboard, and every figure saved as SVG or PNG, its numbers
     as CSV.
 

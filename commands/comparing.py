@@ -67,9 +67,9 @@ class RegionOptions:
 
     Parameters
     ----------
-    roi : Compare with brain regions instead; columns: region, category (or stimulus), response; or
-        region, first, second, distance; optionally subject, ceiling. Stimuli need recordings
-        instead of stores.
+    roi : Compare with brain regions instead; columns: region, category (or stimulus, which takes a
+        recording as STORE), response; or region, first, second, distance; optionally subject,
+        ceiling.
     correlation : pearson or spearman; by default pearson of responses, spearman of distances.
     rearrangements : Permutations of a region's categories or stimuli, for p; by default 10000.
     control_units : Also compare the other units of each layer, and as many random units. An
@@ -241,6 +241,8 @@ def _print_comparison(found: Comparison, every: bool) -> None:
     }
     for reference in dict.fromkeys(one.reference for one in found.onsets):
         put(f"{reference}: {references[reference]}. -: never")
+    if found.onsets:
+        put(f"for good: at every later {found.axis} too, of which the last has none")
 
 
 def _print_brains(results: list[BrainComparison], each_layer: bool, every: bool) -> None:
@@ -286,7 +288,7 @@ def _print_localizers(found: LocalizerComparison, every: bool) -> None:
     print()
     put("1 on 2: units that 1 selects on all its stimuli, measured on those of 2. 1 on 1: units of "
         "one fold, measured on the others. all on 2: all living units")  # fmt: skip
-    put("chance: both, if the units of each lay at random among living units, or in their feature "
-        "maps")  # fmt: skip
-    put(f"95 %: over {found.resamples:,} draws of whole feature maps; of chance, of random units. "
-        "Not corrected for the number of layers and contrasts")  # fmt: skip
+    put("chance: both, if each set selected as many units at random among living units, or within "
+        "its feature maps; the middle 95 % of draws")  # fmt: skip
+    put(f"95 %: over {found.resamples:,} draws of whole feature maps. Exploratory: not corrected "
+        "for the number of layers and contrasts")  # fmt: skip

@@ -142,15 +142,18 @@ def _print_effects(found: LesionEffects, every: bool) -> None:
 
     said = found.provenance
     put_heading(found.store, f"{said['model']} ({said['weights']})")
-    put(f"silenced: units selective for {found.contrast}, {found.criterion}; as many of controls")
+    put(f"silenced: units selective for {found.contrast}, and as many control units")
+    put(f"selective: {found.criterion}")
     for table in tables(found, every):
         print_titled(table)
     print()
     drawn = any(row.draw_low is not None for row in found.effects)
     of = f". draws: smallest and largest of {found.draws} draws of units" if drawn else ""
-    put(f"95 %: over {found.resamples:,} draws of stimuli{of}")
+    put(f"95 %: over {found.resamples:,} draws of stimuli. *: the interval excludes 0{of}")
+    if found.contrast_row:
+        put(f"{found.contrast_row}: the change of the target less that of the baseline")
     measured = {
-        "other folds": "units were selected on one fold, and silenced for the stimuli of others",
+        "other folds": "units selected on one fold were silenced for the stimuli of the others",
         "other stimuli": "units were selected on all stimuli of the scan, and silenced for others",
         "the same stimuli": "units were selected on the stimuli that measure the lesion: the scan "
         "had --folds 1",

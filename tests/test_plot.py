@@ -444,26 +444,55 @@ def test_training_has_the_measures_of_every_checkpoint(trained: Comparison, meas
             for row in trained.values
             if (row.layer, row.contrast, row.measure) == ("encoder.ln", name, measure)
         ]
-        expected = {trained.at[row.network - 1]: row.value for row in rows}
+        # A mean over units of one feature map has no interval, and is not drawn.
+        expected = {
+            trained.at[row.network - 1]: row.value
+            for row in rows
+            if measure == "share" or row.low != row.high
+        }
         assert points(ax, name) == {x: y for x, y in expected.items() if y is not None}
         drawn += len(points(ax, name))
-    assert drawn > 3
+    assert drawn > 2
     assert ax.get_xlabel() == trained.axis
-    one = plot.training(trained, "encoder.ln", measure, "scenes")
-    vertices = np.concatenate(
-        [band.get_paths()[0].vertices for band in one.collections if band.get_paths()]
-    ).tolist()
     row = next(
         row
         for row in trained.values
-        if row.low is not None
-        and row.measure == measure
-        and (row.layer, row.contrast) == ("encoder.ln", "scenes")
+        if row.low != row.high and (row.layer, row.measure) == ("encoder.ln", measure)
     )
+    one = plot.training(trained, "encoder.ln", measure, row.contrast)
+    vertices = np.concatenate(
+        [band.get_paths()[0].vertices for band in one.collections if band.get_paths()]
+    ).tolist()
     x = trained.at[row.network - 1]
     assert [x, row.low] in vertices
     assert [x, row.high] in vertices
     assert ("(%)" in ax.get_ylabel()) == (measure != "csi")
+
+
+def test_means_of_one_feature_map_are_not_drawn(trained: Comparison) -> None:
+    values = [
+        replace(row, low=row.value, high=row.value)
+        if (row.network, row.measure) == (1, "csi")
+        else row
+        for row in trained.values
+    ]
+    found = replace(trained, values=tuple(values))
+    before = points(plot.training(trained, "encoder.ln", "csi"), "scenes")
+    assert trained.at[0] in before
+    after = points(plot.training(found, "encoder.ln", "csi"), "scenes")
+    assert after == {x: y for x, y in before.items() if x != trained.at[0]}
+
+
+@pytest.mark.parametrize(("at", "scale"), [([0, 1, 20], "symlog"), ([0, 1, 19], "linear"),
+                                           ([-1, 1, 20], "linear")])  # fmt: skip
+def test_positions_that_span_a_large_factor_have_a_logarithmic_axis(
+    trained: Comparison, at: list[float], scale: str
+) -> None:
+    ax = plot.training(replace(trained, at=tuple(map(float, at))), "encoder.ln")
+    assert ax.get_xscale() == scale
+    ax.figure.canvas.draw()
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert scale == "linear" or labels == ["0", "1", "20"]
 
 
 def test_lesions_have_the_changes_of_every_category(lesioned: LesionEffects) -> None:
@@ -477,6 +506,8 @@ def test_lesions_have_the_changes_of_every_category(lesioned: LesionEffects) -> 
         assert found[x] == row.change
         assert any(bar.tolist() == [[x, row.low], [x, row.high]] for bar in bars)
     assert "probability" in ax.get_ylabel()
+    (said,) = [text.get_text() for text in ax.texts if text.get_gid() == "said"]
+    assert "the class that the intact network chooses" in said.replace("\n", " ")
 
 
 # Localizers
@@ -502,6 +533,21 @@ def test_localizers_have_the_overlap_and_chance(
     both = row.chance_high if chance == "units" else row.map_chance_high
     for y in (row.dice_low, row.dice_high, 2 * both / (row.selective + row.other_selective)):
         assert any(at == 0 and one == pytest.approx(y) for at, one in vertices)
+
+
+def test_layers_of_maps_with_one_unit_have_chance_anywhere_in_the_layer(
+    localized: LocalizerComparison,
+) -> None:
+    rows = [replace(row, map_chance=None, map_chance_low=None, map_chance_high=None)
+            for row in localized.overlap]  # fmt: skip
+    bands = [
+        np.concatenate([one.get_paths()[0].vertices for one in
+                        plot.localizers(found, "faces", chance).collections if one.get_paths()])
+        for found, chance in (
+            (localized, "units"), (replace(localized, overlap=tuple(rows)), "maps"),
+        )
+    ]  # fmt: skip
+    np.testing.assert_array_equal(*bands)
 
 
 def test_unknown_contrasts_of_localizers_are_refused(localized: LocalizerComparison) -> None:

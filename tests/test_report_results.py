@@ -359,7 +359,11 @@ def test_two_localizers_on_one_network_are_compared_without_being_asked(
 ) -> None:
     pair = [*checkpoints(folder, 40), folder / "second.zarr"]
     fusiform.report(pair, folder / "pair.html", resamples=20)
-    (shown,) = data_of((folder / "pair.html").read_text(encoding="utf-8"))["results"]
+    page = (folder / "pair.html").read_text(encoding="utf-8")
+    (shown,) = data_of(page)["results"]
+    # Their stimuli differ on purpose: no warning.
+    assert "A and B are one network with two stimulus sets: they differ in stimuli" in page
+    assert "B differs from A" not in page
     found = results["localizers"]
     assert rows(shown, "overlap") == expected(
         found.overlap, contrast=lambda one: found.labels[one.contrast]

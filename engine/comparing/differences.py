@@ -121,8 +121,8 @@ def compare(
     measures : keys of :data:`MEASURED`
     pairing : pair layers by ``name``, or by relative ``depth``
     against : compare every network with the ``first``, or with the ``previous`` one
-    at : positions of checkpoints, such as epochs: they are put in this order. By default, and
-        ``against`` the ``previous``, the number in which the names of the stores differ
+    at : positions of checkpoints, such as epochs, which are put in this order; by default, with
+        ``against="previous"``, the number in which the names of the stores differ
     allow : mismatches to allow: ``stimuli``, ``preprocessing``, ``units``
     resamples : number of draws of feature maps
     seed : seed of the draws

@@ -150,8 +150,8 @@ def compare_localizers(
     layers : names or globs of layers of the first store
     contrasts : in categories of the first store, see :mod:`..contrasts.language.contrast`; by
         default every matched category against all other matched ones
-    categories : those of the first store and their counterparts in the second, which have the same
-        name if only one is given; by default all of the same name
+    categories : categories to compare, as ``faces``, or ``places=houses`` if the second store
+        calls them otherwise; or a mapping; by default all of the same name
     allow : differences to allow: ``preprocessing``
     resamples : number of draws of feature maps, and of random units
     seed : seed of the draws

@@ -217,7 +217,8 @@ def correlations(
     columns["units"] = [one.units for one in rows]
     known = {name: own for name, own in columns.items()
              if name in _ALWAYS or any(cell is not None for cell in own)}  # fmt: skip
-    title = f"{found.compared}: {found.correlation} correlation, p from {found.orders:,} orders"
+    kind = found.correlation.capitalize()
+    title = f"{found.compared}: {kind} correlation, p from {found.orders:,} permutations"
     return Printed(title, [*known], [list(row) for row in zip(*known.values(), strict=True)], said)
 
 
@@ -235,6 +236,8 @@ def _key(one: LayerCorrelation) -> tuple[str, str, str]:
 def legend(results: Sequence[BrainComparison], each_layer: bool) -> Iterator[str]:
     """The columns of correlations in words, those that any of the ``results`` has."""
     rows = [one for found in results for one in found.correlations]
+    if not each_layer:
+        yield "layer: the one with the largest r"
     yield "p corrected: over layers, not over regions and populations"
     if any(one.units % 1 for one in rows):
         yield "units: a mean over the folds that select"

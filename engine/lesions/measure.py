@@ -64,9 +64,9 @@ def measure_lesions(
 
     Every stimulus is shown to the intact network and to the network with each lesion, batch by
     batch; no activation is kept. Units are selected on one fold of the scan and silenced for the
-    stimuli of the others; what stimuli see of several folds' units is averaged. Stimuli of which
-    the scan had none see the units that are selective on all of the scan's. ``docs/definitions.md``
-    has the formulas.
+    stimuli of the others; a stimulus that sees the units of several folds has their average. If
+    the scan had none of the stimuli, those units are silenced that all of its own select.
+    ``docs/definitions.md`` has the formulas.
 
     Parameters
     ----------

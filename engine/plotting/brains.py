@@ -92,7 +92,11 @@ def regions(
         if all(getattr(one, quantity) is None for one in rows):
             blank(axis, "no population is large enough, or varies")
         said = f"{comparison.compared}; {comparison.chosen}. Filled: p <= {_SIGNIFICANT} corrected"
-        title(axis, f"{region}, {short(comparison.source)}", f"{said} over layers{missing}")
+        title(
+            axis,
+            f"{region}, {short(comparison.source)}",
+            f"{said} over layers, not regions{missing}",
+        )
         return axis
 
 

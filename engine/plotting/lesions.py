@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import shortened
-from ..lesions.result import LesionEffects
+from ..lesions.result import QUANTITIES, LesionEffects
 from .axes import GREY, name_ticks, plain, style_of
 from .palette import of_category
 from .panel import axes_of, legend, named, require, title, width_of
@@ -65,7 +65,8 @@ def lesions(effects: LesionEffects, quantity: str | None = None, *, ax: Axes | N
         axis.set_ylabel(f"change of {plain(quantity)}")
         name_ticks(axis, categories, width_of(axis) / 0.8)
         legend(axis, names)
-        said = f"units selected on {effects.selected_on}. Selective: {effects.criterion}"
+        meaning = f"{quantity}: {QUANTITIES[quantity]}. " if quantity in QUANTITIES else ""
+        said = f"{meaning}Units selected on {effects.selected_on}: {effects.criterion}"
         title(axis, f"Lesion: {effects.contrast}, {shortened(effects.layers)}", said)
         return axis
 

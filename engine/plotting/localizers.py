@@ -40,7 +40,7 @@ def localizers(
     comparison : a result of :func:`fusiform.compare_localizers`
     contrasts : some of its contrasts or their labels; by default all
     chance : random units keep their number in each feature map (``maps``), or lie anywhere in the
-        layer (``units``)
+        layer (``units``), as they always do in layers without several units in a map
     ax : axes to draw in; by default those of a new figure
 
     Returns
@@ -87,6 +87,7 @@ def _row(one: LocalizerOverlap, column: str) -> dict[str, Any]:
     """A row with the interval of chance as Dice's coefficient, which is linear in the units."""
     row, total = dict(vars(one)), one.selective + one.other_selective
     for end in ("low", "high"):
-        both = row[f"{column}_{end}"]
+        in_maps = row[f"{column}_{end}"]
+        both = row[f"chance_{end}"] if in_maps is None else in_maps
         row[f"chance_dice_{end}"] = None if both is None or not total else 2 * both / total
     return row

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..comparing.differences import Comparison
 from ..comparing.draws import SHARES
+from ..comparing.training import position
 from ..errors import UserError
 from ..values import listed
 from .axes import blank, draw_line, plain, style_of
@@ -16,6 +17,14 @@ from .panel import axes_of, few_enough, legend, named, require, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+# Measures of the selected units alone.
+_OF_SELECTED = ("replicated", "csi", "d_prime")
+# A factor between positions from which their axis is logarithmic, as on a report's page.
+_SPAN = 20
+_MOST_TICKS = 10
+_COLUMNS = ("value", "low", "high")
+_MISSING: dict[str, Any] = dict.fromkeys(_COLUMNS)
 
 
 def training(
@@ -28,7 +37,9 @@ def training(
 ) -> Axes:
     """Plot a measure of a layer's selective units at every checkpoint, a line per contrast.
 
-    Bands are 95 % intervals over feature maps.
+    Bands are 95 % intervals over feature maps. Means of selected units without an interval, or one
+    without width, are left out: their units are of one feature map. Positions that span a factor
+    of 20 are on a logarithmic axis (``ax.set_xscale("linear")`` undoes it).
 
     Parameters
     ----------
@@ -69,16 +80,32 @@ def training(
     with axes_of(ax, 5, 3.2) as axis:
         for name, style in zip(names, styles, strict=True):
             own = {row.network: vars(row) for row in rows if row.contrast == name}
-            shown = [own.get(number, _MISSING) for number in range(1, len(comparison.at) + 1)]
+            shown = [_drawn(own.get(n, _MISSING), measure)
+                     for n in range(1, len(comparison.at) + 1)]  # fmt: skip
             draw_line(axis, comparison.at, shown, _COLUMNS, style | {"label": plain(name)})
         said += legend(axis, names)
         label_axis(axis, MEASURES[measure].label if measure in MEASURES else label)
         axis.set_xlabel(plain(comparison.axis or ""))
+        _space(axis, comparison.at)
         if all(row.value is None for row in rows):
             blank(axis, "no selective units")
         title(axis, layer, said)
         return axis
 
 
-_COLUMNS = ("value", "low", "high")
-_MISSING = dict.fromkeys(_COLUMNS)
+def _drawn(row: dict[str, Any], measure: str) -> dict[str, Any]:
+    """A row, without its numbers if its units are of one feature map."""
+    return _MISSING if measure in _OF_SELECTED and row["low"] == row["high"] else row
+
+
+def _space(axis: Axes, at: Sequence[float]) -> None:
+    """Make an axis of positions logarithmic if they span a large factor; 0 lies before them."""
+    above = [one for one in at if one > 0]
+    if min(at) < 0 or not above or max(above) < _SPAN * min(above):
+        return
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axis.set_xscale("symlog", linthresh=min(above), linscale=0.5)
+    axis.xaxis.set_major_locator(FixedLocator(at, nbins=_MOST_TICKS))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda one, _: position(one)))

@@ -169,10 +169,10 @@ class Store(StoreReader):
     ) -> dict[str, list[dict[str, NDArray[np.bool_]]]]:
         """Masks of the units that a criterion selects, and of controls for a lesion of them.
 
-        ``selective`` and ``least`` have one element, ``matched`` and ``random`` one for every draw:
-        a mask for each layer with selective units, in the shape of its output, for
-        :func:`fusiform.lesion`. Every control silences as many units of each layer as are
-        selective, all of them living and not selective.
+        Each is a list of draws: one of ``selective`` and ``least``, ``draws`` of ``matched`` and
+        ``random``. A draw has a mask for each layer with selective units, in the shape of its
+        output, for :func:`fusiform.lesion`. Every control silences as many units of each layer as
+        are selective, all of them living and not selective.
 
         Parameters
         ----------

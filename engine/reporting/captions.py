@@ -11,7 +11,7 @@ from ..comparing.brains.controls import DRAWS
 from ..comparing.differences import Comparison
 from ..comparing.localizers import LocalizerComparison
 from ..errors import shortened
-from ..lesions.result import LesionEffects
+from ..lesions.result import QUANTITIES, LesionEffects
 from ..plotting.axes import FEW
 from ..store.location import name_of
 
@@ -41,7 +41,7 @@ def training(found: Comparison, stores: Sequence[str], said: Sequence[str]) -> d
     models = dict.fromkeys(str(one["model"]) for one in found.provenance)
     shown = f"{len(stores)} checkpoints of {' and '.join(models)}: {shortened(stores, 12)}."
     references = dict.fromkeys(one.reference for one in found.onsets)
-    filled = [f"Filled: from here on the share lies above {_REFERENCES[name]}."
+    filled = [f"Filled markers: from here on the share lies above {_REFERENCES[name]}."
               for name in [*references][:1]]  # fmt: skip
     captions = {
         "training": Caption(
@@ -61,7 +61,8 @@ def training(found: Comparison, stores: Sequence[str], said: Sequence[str]) -> d
         above = ", or ".join(_REFERENCES[name] for name in references)
         captions["onsets"] = Caption(
             "When selectivity begins",
-            f"Above: {above}. Grey: never. {_EXPLORATORY}",
+            f"Share above {above}. For good: at every later {found.axis} too, of which the last "
+            f"has none. Grey: never. {_EXPLORATORY}",
         )
     return captions
 
@@ -114,8 +115,8 @@ def regions(found: BrainComparison, store: str, said: Sequence[str]) -> dict[str
         "regions and populations.",
         f"Grey band: as many random units of the layer (95 % of {DRAWS} draws)." * controlled,
         ceilings.get(found.ceilings, ""),
-        "A population responds most to its own target by construction: see the correlation without "
-        "the target's own.",
+        "A population responds most to its own target by construction: choose \"without\" to leave "
+        "the target out.",
         *_sentences(notes),
     )  # fmt: skip
     return {"regions": Caption("Correlation with a brain region", text)}
@@ -125,16 +126,21 @@ def lesions(found: LesionEffects, store: str) -> dict[str, Caption]:
     """The caption of the changes that a lesion and its controls make."""
     controls = [f"{name}, {_LESIONS[name]}" for name in found.lesions if name in _LESIONS]
     numbers = [row.units for row in found.silenced if row.lesion == found.lesions[0]]
+    mean = " (a mean over folds)" if sum(numbers) % 1 else ""
+    meanings = [f"{name}, {QUANTITIES[name]}" for name in found.quantities if name in QUANTITIES]
+    said = f" ({'; '.join(meanings)})" if meanings else ""
     text = _joined(
         f"{store}: the units selective for {found.contrast} ({found.criterion}) in "
-        f"{shortened(found.layers, 12)} are silenced, {sum(numbers):,.10g} in all.",
+        f"{shortened(found.layers, 12)} are silenced, {sum(numbers):,.10g} in all{mean}.",
         f"Controls are as many units of the same layers: {'; '.join(controls)}." if controls else
         "",
-        f"Readout: {found.readout}, of {found.stimuli:,} stimuli; units were selected on "
+        f"Readout: {found.readout}, of {found.stimuli:,} stimuli{said}; units were selected on "
         f"{found.selected_on}.",
-        f"{found.contrast_row}: the contrast of the changes." if found.contrast_row else "",
+        f"{found.contrast_row}: the change of the target's stimuli less that of the baseline's."
+        if found.contrast_row else "",
         f"Bars: 95 % intervals over {found.resamples:,} draws of stimuli"
-        f"{f'; controls are means over {found.draws} draws of units' if controls else ''}.",
+        f"{f'; controls are means over {found.draws} draws of units' if controls else ''}. "
+        "They speak of other stimuli, not of other networks.",
     )  # fmt: skip
     return {"lesions": Caption(f"Lesions of units selective for {found.contrast}", text)}
 

@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..analyses.analyse import Analysis, analyse
+from ..comparing.localizers import LocalizerComparison
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..contrasts.language.presets import remarks
@@ -120,6 +121,8 @@ def report(
     sections = [section(one, names, contrasts_of(reported)) for one in found]
     data = findings(reported, pictures, sections)
     remarked = _remarks(reported, shown, asked, len(opened))
+    sets = [set(one.stores) for one in found if isinstance(one, LocalizerComparison)]
+    remarked += _caveats(reported, shown, sets)
     page_text = _page(reported, shown, criterion, data, sections, remarked)
     more = [] if figures is None else [
         details(store, one.analysis, criterion, layers_needed(own, data))
@@ -250,7 +253,6 @@ def _page(
     remarked: Sequence[Markup],
 ) -> str:
     fusiform, title = version("fusiform"), headline.title(reported)
-    warnings = [tag("p", text, class_="warning") for text in _warnings(reported, stores)]
     with_best = any(one.best for one in reported)
     scanned = (
         tag("article", tag("h3", one.label), definitions(one.facts), class_="store")
@@ -264,7 +266,7 @@ def _page(
             "policy": policy(page.script(), page.style()),
             "style": page.style(),
             "script": page.script(),
-            "headline": join([headline.headline(reported), *remarked, *warnings]),
+            "headline": join([headline.headline(reported), *remarked]),
             "peaks": headline.peaks(reported),
             "best": page.shipped("best.html") if with_best else "",
             "bestlink": _BEST_LINK if with_best else "",
@@ -296,8 +298,10 @@ def _steps(result: Store) -> str:
         return ""
 
 
-def _warnings(reported: Sequence[Reported], results: Sequence[Store]) -> list[str]:
-    """Caveats for readers of the page."""
+def _caveats(
+    reported: Sequence[Reported], results: Sequence[Store], localizers: Sequence[set[str]]
+) -> list[Markup]:
+    """Caveats for readers of the page; ``localizers`` are pairs of stores of one network."""
     texts = []
     for one, result in zip(reported, results, strict=True):
         letter = f"{one.letter}: " if one.letter else ""
@@ -309,13 +313,21 @@ def _warnings(reported: Sequence[Reported], results: Sequence[Store]) -> list[st
                 f"{letter}the scan had one fold, hence no held-out stimuli: there is no CSI, d' or "
                 "strength."
             )
+    notes = []
     for one, result in zip(reported[1:], results[1:], strict=True):
-        if differing := _differences(results[0], result):
+        differing = ", ".join(_differences(results[0], result))
+        if {str(results[0].path), str(result.path)} in localizers:
+            notes.append(
+                f"{reported[0].letter} and {one.letter} are one network with two stimulus sets: "
+                f"they differ in {differing}."
+            )
+        elif differing:
             texts.append(
-                f"{one.letter} differs from {reported[0].letter} in {', '.join(differing)}: "
+                f"{one.letter} differs from {reported[0].letter} in {differing}: "
                 "differences between their units need not be due to the networks."
             )
-    return texts
+    return [tag("p", text, class_=kind)
+            for kind, own in (("warning", texts), ("note", notes)) for text in own]  # fmt: skip
 
 
 def _differences(one: Store, other: Store) -> list[str]:
