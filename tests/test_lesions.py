@@ -700,7 +700,7 @@ def test_the_command_prints_and_writes_effects(
     found = CliRunner().invoke(app, [*line, "--contrast", "noise", "--wide"])
     assert found.exit_code == 0, found.output
     for text in ("silenced units", "probability, of the class", "noise - others", "less matched",
-                 "units were selected on one fold", "also measured: same_choice"):  # fmt: skip
+                 "units selected on one fold", "also measured: same_choice"):  # fmt: skip
         assert text in found.stdout
     output = tmp_path / "e.csv"
     written = CliRunner().invoke(app, [*line, "--contrast", "noise>blobs", "-q", "-o", str(output)])
