@@ -60,7 +60,7 @@ def writers(
             "report": lambda output: fusiform.report(
                 [made_path], output, resamples=1, layers="head"
             ),
-            "figures": lambda output: figures.write_figures({}, output.parent),
+            "figures": lambda output: figures.write_figures({"layer": ""}, output.parent),
             "matrices": lambda output: write_matrices(recording, output, "head"),
         }
 
