@@ -179,18 +179,22 @@ def compare(
 def _measured(
     networks: Sequence[Draws], layers: Sequence[Layer], against: Against, onsets: Onsets | None
 ) -> tuple[tuple[Value, ...], tuple[Difference, ...]]:
-    """Values and differences of networks, in their order; draws of one layer are in memory.
+    """Values of networks side by side, and their differences; draws of one layer are in memory.
 
     Of these, only those of the networks that others are compared with are kept.
     """
-    values: list[dict[str, list[Value]]] = [{} for _ in networks]
+    values: list[Value] = []
+    known: set[tuple[int, str]] = set()  # two layers may be paired with one
     rows: list[list[Difference]] = [[] for _ in networks]
     for layer in layers:
         base: Drawn | None = None
+        found: list[list[Value]] = []
         for number, network in enumerate(networks):
             own = network.of(layer.name)
             if own is not None:
-                values[number].setdefault(own.layer, list(_values(number + 1, own)))
+                if (number, own.layer) not in known:
+                    found.append(list(_values(number + 1, own)))
+                    known.add((number, own.layer))
                 if base is not None:
                     compared = (1 if against == "first" else number), number + 1
                     rows[number] += _rows(compared, base, own)
@@ -199,10 +203,8 @@ def _measured(
             if number == 0 or against == "previous":
                 base = own
             own = None  # it may be large
-    return (
-        tuple(one for own in values for rows in own.values() for one in rows),
-        tuple(row for own in rows for row in own),
-    )
+        values += [one for beside in zip(*found, strict=True) for one in beside]
+    return tuple(values), tuple(row for own in rows for row in own)
 
 
 def _require_known(
