@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fusiform.cli import main
 from fusiform.engine import waiting
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store import chunking
@@ -183,3 +184,16 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     # Lazily: a draft that failed, and keeps its folder open, lives as long as its error.
     subprocess.run(["umount", "-l", str(place)], capture_output=True)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run ``fusiform compare`` in this process: its exit code, output and notes."""
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fusiform", "compare", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return (int(left.value.code or 0), *capsys.readouterr())
+
+    return run

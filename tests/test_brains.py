@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fusiform
-from fusiform.cli import main
 from fusiform.engine.comparing import tables
 from fusiform.engine.comparing.brains import controls
 from fusiform.engine.comparing.brains.compare import BrainComparison
@@ -784,17 +782,6 @@ def test_tables_and_networks_that_do_not_fit_raise(
 
 
 # What is printed
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fusiform", "compare", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return (int(left.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_the_command_shows_controls_notes_and_the_other_network(

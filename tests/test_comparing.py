@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -23,7 +22,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fusiform
-from fusiform.cli import main
 from fusiform.engine.analyses.census import Census, take_census
 from fusiform.engine.comparing.brains.correlations import (
     LayerCorrelation,
@@ -738,17 +736,6 @@ def test_invalid_region_requests_raise(few: Store, tmp_path: Path, options: dict
 
 
 # The command line
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fusiform", "compare", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return (int(left.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_the_compare_command_shows_networks_side_by_side(

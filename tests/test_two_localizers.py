@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from hypothesis import strategies as st
 
 import fusiform
 from fusiform import UserError, compare_localizers
-from fusiform.cli import main
 from fusiform.engine.analyses.maps import Maps, maps_of
 from fusiform.engine.analyses.resampling import chance_of_both
 from fusiform.engine.comparing.localizers import (
@@ -661,17 +659,6 @@ def test_layers_of_one_store_alone_are_named(
 
 
 # The command line, and the long form
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fusiform", "compare", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return (int(left.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_the_command_shows_overlap_and_cross_validation(

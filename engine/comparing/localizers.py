@@ -42,15 +42,16 @@ _ALLOWED = ("preprocessing",)
 
 @dataclass(frozen=True)
 class LocalizerOverlap:
-    """Units of a layer that the first localizer selects for ``contrast``, the second for its own.
+    """Overlap of the units that two localizers select in a layer, for corresponding contrasts.
 
-    ``selective`` and ``other_selective`` count those that each selects on all its stimuli, ``both``
-    those that both select. ``jaccard`` is both / either, ``dice`` 2 both / (selective +
-    other_selective), with the middle 95 % over draws of whole feature maps. ``chance`` and
-    ``map_chance`` are what ``both`` would be if the selected units of each localizer lay at random:
-    among all ``living`` units (those that live under both), and within their feature maps, of which
-    each keeps its number; means, and the middle 95 %. None where nothing is selected, and without
-    several units in a map.
+    ``contrast`` is in categories of the first, ``other_contrast`` of the second. ``selective`` and
+    ``other_selective`` count the units that each selects on all its stimuli, ``both`` those that
+    both select. ``jaccard`` is both / either, ``dice`` 2 both / (selective + other_selective), with
+    the middle 95 % over draws of whole feature maps. ``chance`` and ``map_chance`` are what
+    ``both`` would be if the selected units of each localizer lay at random: among all ``living``
+    units (those that live under both), and within their feature maps, of which each keeps its
+    number; means, and the middle 95 %. None where nothing is selected, and without several units in
+    a map.
     """
 
     layer: str
