@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from fusiform.engine.errors import UserError, shortened
 
@@ -26,7 +26,7 @@ from .shared_options import (
     tabled,
     within_budget,
 )
-from .tables import PRINTED, print_titled, put_out
+from .tables import PRINTED, Destination, print_titled, put_out
 
 if TYPE_CHECKING:
     from fusiform.engine.comparing.brains.compare import BrainComparison
@@ -100,6 +100,16 @@ class LocalizerOptions:
     categories: list[str] | None = None
 
 
+class _Asked(NamedTuple):
+    """A comparison of any kind; ``given`` are layers, contrasts and seed."""
+
+    stores: list[str]
+    criterion: Criterion
+    given: dict[str, Any]
+    every: bool
+    to: Destination
+
+
 @command
 @tabled
 @within_budget
@@ -126,18 +136,19 @@ def compare(
     Example: fusiform compare trained.zarr untrained.zarr --measures share,csi
     """
     chosen = criterion_of(criterion, preset)
-    asked = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
+    given = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
+    asked = _Asked(stores, chosen, given, every, to)
     if localizers.pop("localizers", False):
         _refuse(regions, "is for brain regions; got it with --localizers: leave one out")
-        _localizers(stores, chosen, {**networks, **localizers}, asked, every, to)
+        _localizers(asked, {**networks, **localizers})
         return
     _refuse(localizers, "is for --localizers; got it alone: leave it out, or add --localizers")
     if "roi" in regions:
         _refuse(networks, "compares networks; got it with --roi: leave one out")
-        _with_regions(stores, chosen, regions, asked, every, to)
+        _with_regions(asked, regions)
         return
     _refuse(regions, "is for --roi; got it alone: leave it out, or add --roi")
-    _networks(stores, chosen, networks, asked, every, to)
+    _networks(asked, networks)
 
 
 def _refuse(given: Mapping[str, Any], why: str) -> None:
@@ -146,72 +157,56 @@ def _refuse(given: Mapping[str, Any], why: str) -> None:
         raise UserError(f"`{name}` {why}")
 
 
-def _networks(
-    stores: list[str],
-    criterion: Criterion,
-    options: dict[str, Any],
-    asked: dict[str, Any],
-    every: bool,
-    to: To,
-) -> None:
+def _networks(asked: _Asked, options: dict[str, Any]) -> None:
     from fusiform import compare, open_store
 
-    opened = [open_store(path) for path in stores]
-    remark(criterion, opened, asked["contrasts"])
+    opened = [open_store(path) for path in asked.stores]
+    remark(asked.criterion, opened, asked.given["contrasts"])
     measures = names(options.pop("measures", None), "share", "replicated", "csi", "d_prime",
                      "gini")  # fmt: skip
     allow = names(options.pop("allow", None))
-    found = compare(opened, criterion, measures=measures, allow=allow, **options, **asked)
-    if to.is_table:
-        _print_comparison(found, every)
+    found = compare(
+        opened, asked.criterion, measures=measures, allow=allow, **options, **asked.given
+    )
+    if asked.to.is_table:
+        _print_comparison(found, asked.every)
         return
-    put_out(found.tables(), to)
+    put_out(found.tables(), asked.to)
     _warn(found, note)
 
 
-def _with_regions(
-    stores: list[str],
-    criterion: Criterion,
-    options: dict[str, Any],
-    asked: dict[str, Any],
-    every: bool,
-    to: To,
-) -> None:
+def _with_regions(asked: _Asked, options: dict[str, Any]) -> None:
     from fusiform import Recording, compare_regions
     from fusiform.engine.comparing.brains.compare import opened
 
     table, each_layer = options.pop("roi"), options.pop("each_layer", False)
-    sources = [opened(path) for path in stores]
+    sources = [opened(path) for path in asked.stores]
     selecting = [one for one in sources if not isinstance(one, Recording)]
-    remark(criterion, selecting, asked["contrasts"])
-    found = [compare_regions(source, table, criterion, **options, **asked) for source in sources]
-    if to.is_table:
-        _print_brains(found, each_layer, every)
+    remark(asked.criterion, selecting, asked.given["contrasts"])
+    found = [
+        compare_regions(source, table, asked.criterion, **options, **asked.given)
+        for source in sources
+    ]
+    if asked.to.is_table:
+        _print_brains(found, each_layer, asked.every)
     else:
-        put_out((table for one in found for table in one.tables()), to)
+        put_out((table for one in found for table in one.tables()), asked.to)
 
 
-def _localizers(
-    stores: list[str],
-    criterion: Criterion,
-    options: dict[str, Any],
-    asked: dict[str, Any],
-    every: bool,
-    to: To,
-) -> None:
+def _localizers(asked: _Asked, options: dict[str, Any]) -> None:
     from fusiform import compare_localizers, open_store
 
     given = options.keys() & {"measures", "pairing", "against", "at"}
     others = {name: options.pop(name) for name in sorted(given)}
     _refuse(others, "compares networks; got it with --localizers: leave one out")
-    opened = [open_store(path) for path in stores]
-    remark(criterion, opened, asked["contrasts"])
+    opened = [open_store(path) for path in asked.stores]
+    remark(asked.criterion, opened, asked.given["contrasts"])
     allow = names(options.pop("allow", None))
-    found = compare_localizers(opened, criterion, allow=allow, **options, **asked)
-    if to.is_table:
-        _print_localizers(found, every)
+    found = compare_localizers(opened, asked.criterion, allow=allow, **options, **asked.given)
+    if asked.to.is_table:
+        _print_localizers(found, asked.every)
         return
-    put_out(found.tables(), to)
+    put_out(found.tables(), asked.to)
     _warn(found, note)
 
 
