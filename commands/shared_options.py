@@ -141,7 +141,7 @@ CriterionFields = Annotated[dict[str, Any], Of(given=Criterion, defaults=True)]
 Preset = Annotated[
     str | None,
     typer.Option(
-        help=f"The criterion of a publication: {', '.join(PRESETS.own)} (see docs/definitions.md; "
+        help=f"The criterion of a publication: {', '.join(PRESETS.own)} (see docs/reference/definitions.md; "
         "margalit2024 used no scrambled pictures).",
         rich_help_panel=_CRITERION,
     ),

@@ -101,7 +101,7 @@ VARIABLES: dict[str, Variable] = {
 }
 
 # Measures of a unit under a contrast, by their names in rules and saved variables.
-# Formulas and sources: docs/definitions.md.
+# Formulas and sources: docs/reference/definitions.md.
 MEASURES: dict[str, str] = {
     "t": "t of the criterion's test",
     "p": "p of t",

@@ -18,7 +18,7 @@ def moments(values: Sequence[float]) -> tuple[int, float, float]:
 
 
 def welch(target: Sequence[float], baseline: Sequence[float]) -> tuple[float, float]:
-    """Welch's t and degrees of freedom; constant samples as in docs/definitions.md."""
+    """Welch's t and degrees of freedom; constant samples as in docs/reference/definitions.md."""
     n_a, mean_a, m2_a = moments(target)
     n_b, mean_b, m2_b = moments(baseline)
     error_a, error_b = m2_a / (n_a - 1) / n_a, m2_b / (n_b - 1) / n_b

@@ -68,7 +68,7 @@ def test_a_content_column_stores_hashes_and_problems() -> None:
 
 
 def plain_fingerprint(provenance: dict[str, Any], stimuli: dict[str, Any]) -> str:
-    """The fingerprint as docs/store.md defines it: the hash of one JSON text."""
+    """The fingerprint as docs/reference/store.md defines it: the hash of one JSON text."""
     known = {name: provenance[name] for name in identity.IDENTITY if name in provenance}
     names = ("sha256", "category", "fold", "status")
     rows = zip(*(stimuli[f"stimulus_{name}"] for name in names), strict=True)

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(text: str, language: str = "") -> list[str]:
@@ -40,7 +40,7 @@ def test_the_readmes_python_example_runs(tmp_path: Path) -> None:
 
 
 def test_the_python_examples_of_docs_run_in_order(tmp_path: Path) -> None:
-    code = blocks((ROOT / "docs" / "python.md").read_text(), "python")
+    code = blocks((ROOT / "docs" / "how-to" / "python.md").read_text(), "python")
     assert len(code) == 7
     printed = run(code, tmp_path)
     assert "layer4.1 faces" in printed
@@ -77,7 +77,7 @@ def test_tables_equal_the_committed_results() -> None:
 
 def test_costs_equal_the_committed_results() -> None:
     results = (ROOT / "benchmarks" / "results" / "cost.md").read_text()
-    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "benchmarks.md").read_text()
     names = {
         "ResNet-50": "torchvision:resnet50",
         "ResNet-18": "torchvision:resnet18",

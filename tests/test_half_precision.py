@@ -202,4 +202,4 @@ def test_the_change_in_t_is_the_one_measured() -> None:
     assert len(of_bfloat16) == 10
     (quoted,) = re.findall(r"less than (0\.\d+)", CHANGE_IN_T)
     assert float(quoted) - 0.01 < max(map(float, of_bfloat16)) < float(quoted)
-    assert f"less than {quoted}" in (ROOT / "docs" / "definitions.md").read_text()
+    assert f"less than {quoted}" in (ROOT / "docs" / "reference" / "definitions.md").read_text()

@@ -1,6 +1,6 @@
 """Indices against plain loops and scipy, and the policy for degenerate units.
 
-The rows of ``POLICY`` equal the table in docs/definitions.md.
+The rows of ``POLICY`` equal the table in docs/reference/definitions.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fusiform.kernels.moments import Moments
 from . import reference
 
 CATEGORIES = ("a", "b", "c")
-DEFINITIONS = (Path(__file__).parents[1] / "docs" / "definitions.md").read_text()
+DEFINITIONS = (Path(__file__).parents[1] / "docs" / "reference" / "definitions.md").read_text()
 
 
 def moments_of(groups: list[np.ndarray]) -> Moments:

@@ -20,7 +20,7 @@ from .flat import load_backbone, scan
 from .test_docs import ROOT, blocks
 
 Install = Callable[..., None]
-PAGE = (ROOT / "docs" / "plugins.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "plugins.md").read_text()
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 @pytest.fixture
 def lab(install: Install) -> None:
-    """The plug-in of docs/plugins.md."""
+    """The plug-in of docs/how-to/plugins.md."""
     (source,), (declared,) = blocks(PAGE, "python"), blocks(PAGE, "toml")
     points = tomllib.loads(declared)["project"]["entry-points"]
     groups = {group.removeprefix("fusiform."): names for group, names in points.items()}

@@ -235,7 +235,7 @@ print(tree.attrs["fingerprint"])
 
 def test_every_array_is_described(store: Store) -> None:
     root = zarr.open_group(store.path, mode="r")
-    described = (ROOT / "docs" / "store.md").read_text()
+    described = (ROOT / "docs" / "reference" / "store.md").read_text()
     for name, array in root.members(max_depth=None):
         if isinstance(array, zarr.Array):
             assert array.attrs["long_name"], name

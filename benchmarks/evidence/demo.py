@@ -1,7 +1,7 @@
 """The demo as a newcomer runs it: in a new environment, again, and without network access.
 
 Installs a clone of the last commit with its extra ``demo``, by uv where there is one. Also takes
-the picture of its report, ``docs/demo.png``. Needs a Chromium, and Linux with user namespaces.
+the picture of its report, ``docs/pictures/demo.png``. Needs a Chromium, and Linux with user namespaces.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _run(program: list[str], folder: Path) -> Run:
 
 
 def _picture(page: Path) -> None:
-    """Save the head of the report as ``docs/demo.png``."""
+    """Save the head of the report as ``docs/pictures/demo.png``."""
     path = ROOT / "docs" / "demo.png"
     with sync_playwright() as running:
         own = Path(running.chromium.executable_path).exists()

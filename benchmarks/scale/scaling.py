@@ -1,7 +1,7 @@
 """A calculation: 100 million images through an RN50x64 on 256 GPUs.
 
 Constants are measured here; the speed of a GPU is that of an H100 in ``results/gpu.md``.
-``docs/scaling.md`` draws the conclusions.
+``docs/how-to/larger-scans.md`` draws the conclusions.
 """
 
 from __future__ import annotations

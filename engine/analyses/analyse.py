@@ -78,7 +78,7 @@ class Analysis(Result):
         """The values as a pandas DataFrame.
 
         All of them, a row per value; or those of one analysis, a row per layer and contrast (of
-        ``consistency``, per two layers). ``docs/python.md`` describes the columns.
+        ``consistency``, per two layers). ``docs/how-to/python.md`` describes the columns.
 
         Raises
         ------
@@ -128,7 +128,7 @@ def analyse(
     agreement: str | Criterion | Sequence[str | Criterion] = (),
     note: Callable[[str], None] = lambda _: None,
 ) -> Analysis:
-    """Analyse a store under a criterion; ``docs/definitions.md`` defines every analysis.
+    """Analyse a store under a criterion; ``docs/reference/definitions.md`` defines every analysis.
 
     Memory holds a slab, the rows, and the census of every layer that a thread analyses or that
     waits for one. Analyses of all pairs of contrasts, categories or layers cost much at thousands;

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..scanning.progress import Listener
     from ..scanning.setup import Setup
 
-# The cost in t, as docs/definitions.md quotes it from benchmarks/results/precision.md.
+# The cost in t, as docs/reference/definitions.md quotes it from benchmarks/results/precision.md.
 CHANGE_IN_T = "99 in 100 t's of a trained ResNet-18 move by less than 0.16"
 # Savings of less than this share of the time are within the noise of the measurement.
 NOISE = 0.05

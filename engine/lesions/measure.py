@@ -66,7 +66,7 @@ def measure_lesions(
     batch; no activation is kept. Units are selected on one fold of the scan and silenced for the
     stimuli of the others; a stimulus that sees the units of several folds has their average. If
     the scan had none of the stimuli, those units are silenced that all of its own select.
-    ``docs/definitions.md`` has the formulas.
+    ``docs/reference/definitions.md`` has the formulas.
 
     Parameters
     ----------

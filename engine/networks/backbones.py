@@ -114,7 +114,7 @@ def find_architecture(name: str) -> Architecture:
     if not isinstance(found, Architecture):
         raise UserError(
             f"a plug-in of {LIBRARIES.group} returns a fusiform.Architecture; {library!r} returned "
-            f"{type(found).__name__}: see docs/plugins.md"
+            f"{type(found).__name__}: see docs/how-to/plugins.md"
         )
     return found
 

@@ -1,6 +1,6 @@
 """The method of a report in quotable sentences, with references.
 
-``docs/definitions.md`` defines every number in full.
+``docs/reference/definitions.md`` defines every number in full.
 """
 
 from __future__ import annotations

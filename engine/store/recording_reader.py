@@ -2,7 +2,7 @@
 
 Every layer is a group with ``unit [unit]``, ``chosen [choice, unit]`` and ``response [stimulus,
 unit]``; or, if it was projected, ``response [stimulus, projected]`` and ``mean [stimulus]``. The
-root is like that of a store. The schema: ``docs/store.md``.
+root is like that of a store. The schema: ``docs/reference/store.md``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A store is a zarr v3 group with a group per layer, which holds ``mean`` and ``m2 [category, fold,
 *layer dims]`` and, beside them, contrasts. The root holds ``count [category, fold]``, the stimulus
 table, and the provenance as attributes. Other programs read it with ``xarray.open_datatree(path,
-engine="zarr")``. The schema: ``docs/store.md``.
+engine="zarr")``. The schema: ``docs/reference/store.md``.
 """
 
 from __future__ import annotations

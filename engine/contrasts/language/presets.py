@@ -1,4 +1,4 @@
-"""Criteria of publications; docs/definitions.md describes them and their differences."""
+"""Criteria of publications; docs/reference/definitions.md describes them and their differences."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def preset(name: str) -> Criterion:
     if not isinstance(found, Criterion):
         raise UserError(
             f"a plug-in of {PRESETS.group} is a fusiform.Criterion; {name!r} is a "
-            f"{type(found).__name__}: see docs/plugins.md"
+            f"{type(found).__name__}: see docs/how-to/plugins.md"
         )
     return found
 
