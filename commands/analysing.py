@@ -86,8 +86,8 @@ def analyse(
     over feature maps, against as many random units. localisation: over places, Moran's I.
     strength: responses on the layer's own scale. overlap: between contrasts. confusion: preferred
     category, fold against fold. consistency: dissimilarity of categories, layer by layer.
-    docs/reference/definitions.md has formulas and references; --format csv also has maps, histograms and
-    dissimilarities.
+    docs/reference/definitions.md has formulas and references; --format csv also has maps,
+    histograms and dissimilarities.
 
     Example: fusiform analyse r50.zarr shares overlap --preset floc
     """

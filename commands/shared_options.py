@@ -141,8 +141,8 @@ CriterionFields = Annotated[dict[str, Any], Of(given=Criterion, defaults=True)]
 Preset = Annotated[
     str | None,
     typer.Option(
-        help=f"The criterion of a publication: {', '.join(PRESETS.own)} (see docs/reference/definitions.md; "
-        "margalit2024 used no scrambled pictures).",
+        help=f"The criterion of a publication: {', '.join(PRESETS.own)} "
+        "(docs/reference/definitions.md; margalit2024 used no scrambled pictures).",
         rich_help_panel=_CRITERION,
     ),
 ]

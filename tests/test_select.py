@@ -71,7 +71,7 @@ def sides(contrast: Contrast, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
 def oracle(
     contrast: Contrast, groups: Sequence[np.ndarray], test: str, two_sided: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """scipy's t and p ``[unit]`` of a contrast; constant units as in docs/reference/definitions.md."""
+    """scipy's t and p ``[unit]`` of a contrast; constant units as the definitions say."""
     # scipy has no answer for the dead unit: t 0 and p 1.
     alive = [group[:, 1:] for group in groups]
     t, p = oracle_of_living(contrast, alive, test, "two-sided" if two_sided else "greater")

@@ -1,7 +1,8 @@
 """The demo as a newcomer runs it: in a new environment, again, and without network access.
 
 Installs a clone of the last commit with its extra ``demo``, by uv where there is one. Also takes
-the picture of its report, ``docs/pictures/demo.png``. Needs a Chromium, and Linux with user namespaces.
+the picture of its report, ``docs/pictures/demo.png``. Needs a Chromium, and Linux with user
+namespaces.
 """
 
 from __future__ import annotations
