@@ -58,10 +58,10 @@ def guarded(topic: str, check: Callable[[], Iterator[checks.Finding]]) -> Iterat
 
 
 def without_home(finding: checks.Finding) -> checks.Finding:
-    """A finding with ``~`` for the home folder: findings are pasted into issues, and it names a user."""
+    """A finding with ``~`` for the home folder, which names a user: findings are made public."""
     home = os.path.expanduser("~")  # noqa: PTH111
     if len(home) < 2:  # unknown, or the root
         return finding
     folder = re.compile(rf"(?<!\S){re.escape(home)}(?=[/\s:;,)]|$)")
-    texts = (folder.sub("~", text) for text in (finding.found, finding.advice))
-    return replace(finding, **dict(zip(("found", "advice"), texts, strict=True)))
+    found, advice = folder.sub("~", finding.found), folder.sub("~", finding.advice)
+    return replace(finding, found=found, advice=advice)
