@@ -24,6 +24,7 @@ from fusiform import UserError, analyse, open_store
 from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.markup import Markup, join, tag
 from fusiform.engine.plotting import palette
+from fusiform.engine.querying import notebook
 from fusiform.engine.querying.info import facts
 from fusiform.engine.querying.store import Store
 from fusiform.engine.reporting import excerpts
@@ -559,13 +560,24 @@ def test_the_page_cites_the_study_and_the_software(page: str) -> None:
 # Notebooks
 
 
-def test_a_notebook_shows_a_store_and_reads_no_numbers(own_store: Store) -> None:
-    for folder in Path(own_store.path).iterdir():
-        if folder.is_dir() and "." in folder.name:
-            for chunk in folder.rglob("c*"):
-                if chunk.is_file():
-                    chunk.unlink()
+def test_a_notebook_shows_a_store_and_reads_its_masks_alone(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for chunk in Path(own_store.path).glob("*/*/c*"):  # of layers alone
+        if chunk.parent.name not in ("selective", "extremes"):  # extremes tell chunks to skip
+            chunk.unlink()
     shown = own_store._repr_html_()
+    counted = own_store.query("selective").counts()
+    assert re.findall(r">([\d.]+)</span>", shown) == [f"{100 * s:.2f}" for s in counted["share"]]
+    assert max(counted["share"]) > 0.1
+    monkeypatch.setattr(notebook, "_MOST_MASKS", 10)
+    assert "selective %" not in own_store._repr_html_()
+    monkeypatch.undo()
+    for chunk in Path(own_store.path).glob("*/*/c*"):
+        chunk.unlink()
+    shown = own_store._repr_html_()
+    assert "</span>" not in shown
+    assert "fusiform check" in shown
     assert "made-up (none)" in shown
     assert "&lt;b&gt;words&lt;/b&gt;" in shown
     assert "<b>" not in shown

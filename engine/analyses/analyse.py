@@ -71,6 +71,11 @@ class Analysis(Result):
 
     more = "frame(), a row per value; frame('shares'), a row per layer and contrast"
 
+    _drawn_by = "fusiform.plot.by_depth(analysis), map(analysis, contrast), distributions, ..."
+
+    def _shares(self) -> Mapping[tuple[str, str], float]:
+        return {(row.layer, row.contrast): row.share for row in self.shares}
+
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :data:`.frames.COLUMNS`."""
         from .frames import long
