@@ -91,6 +91,10 @@ class Comparison(Result):
     differences: tuple[Difference, ...]
     onsets: tuple[Onset, ...]
 
+    @property
+    def _drawn_by(self) -> str:
+        return "" if self.at is None else "fusiform.plot.training(comparison, layer)"
+
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :mod:`.frames`."""
         return frames.differences(self)

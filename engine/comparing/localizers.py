@@ -126,6 +126,8 @@ class LocalizerComparison(Result):
     overlap: tuple[LocalizerOverlap, ...]
     cross_validation: tuple[CrossValidation, ...]
 
+    _drawn_by = "fusiform.plot.localizers(comparison)"
+
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :mod:`.frames`."""
         return frames.localizers(self)

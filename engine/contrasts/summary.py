@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -105,6 +105,8 @@ class Summary(Result, list[Row]):
 
     more = "frame(), a row per value; Store.frame(), a row per layer and contrast"
 
+    _drawn_by = "fusiform.plot.by_depth(fusiform.analyse(store))"
+
     def __init__(self, rows: Iterable[Row], store: str, criterion: str) -> None:
         super().__init__(rows)
         self.store, self.criterion = store, criterion
@@ -123,6 +125,9 @@ class Summary(Result, list[Row]):
             held_out = of_rows([one for _, one in folds])
             fold = held_out["fold"].astype(np.int32)
             yield self._long(Table({**named, **held_out.stored, "fold": fold}))
+
+    def _shares(self) -> Mapping[tuple[str, str], float]:
+        return {(row.layer, row.contrast): row.share or 0.0 for row in self}
 
     def _long(self, rows: Table) -> Table:
         own = long_form(rows).without("low", "high").labelled("criterion", self.criterion)

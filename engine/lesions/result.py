@@ -110,6 +110,8 @@ class LesionEffects(Result):
     effects: tuple[Effect, ...]
     differences: tuple[LesionDifference, ...]
 
+    _drawn_by = "fusiform.plot.lesions(effects)"
+
     @property
     def lesions(self) -> tuple[str, ...]:
         """Names of the lesions: the selective units, and the controls."""

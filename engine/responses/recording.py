@@ -32,9 +32,9 @@ class Recording(RecordingReader):
     """
 
     def _repr_html_(self) -> str:
-        from ..querying.notebook import store_html
+        from ..querying.notebook import recording_html
 
-        return store_html(self, "frame(), to_xarray(), to_anndata(), unit(layer, unit)")
+        return recording_html(self)
 
     def frame(self, layers: str | Sequence[str] = "*") -> pandas.DataFrame:
         """Responses as a pandas DataFrame: a row per stimulus, a column per unit.

@@ -57,6 +57,8 @@ class BrainComparison(Result):
     correlations: tuple[LayerCorrelation, ...]
     best_layers: tuple[BestLayer, ...]
 
+    _drawn_by = "fusiform.plot.regions(comparison, region)"
+
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :mod:`..frames`."""
         return frames.correlations(self)
