@@ -34,7 +34,8 @@ if not trained.exists():
 
 units = UnitRequest(select=["faces", "bodies", "words"], top=10)
 layers = ["blocks.5.2", "global_pool.pool"]
-recording = fusiform.record(store=trained, units=units, design=Design(layers=layers))
+design = Design(layers=layers)
+recording = fusiform.record(store=trained, units=units, design=design)
 print(recording)
 
 # %%
@@ -43,8 +44,13 @@ print(recording)
 # The four units of the last layer that tell faces from all other images best, by the area under the
 # ROC curve, and the six images to which each responds most:
 
-plot.best_images(recording, "faces", "global_pool.pool", units=4, images=6)
-plot.best_images(recording, "words", "global_pool.pool", units=4, images=6)
+last = "global_pool.pool"
+plot.best_images(recording, "faces", last, units=4, images=6)
+
+# %%
+# And words:
+
+plot.best_images(recording, "words", last, units=4, images=6)
 plt.show()
 
 # %%
@@ -52,5 +58,8 @@ plt.show()
 # ----------
 # The category of the image that each recorded unit of the last layer responds to most:
 
-responses = recording.frame("global_pool.pool")
-print(Counter(category for _, category, _ in responses.idxmax()))
+best = recording.frame(last).idxmax()
+print(Counter(category for _, category, _ in best))
+
+# %%
+# Units were selected by means over many images; their best single image is of that category, too.

@@ -64,5 +64,5 @@ columns = ["contrast", "selective", "units", "replicated", "csi"]
 print(last[columns].round(2).to_string(index=False))
 
 # %%
-# Units that tell words from their scrambled controls are found from the first blocks on, where the
-# edges of letters suffice. Those that tell faces from bodies become more numerous with depth.
+# Units that tell words from their scrambled controls are found from the first blocks on. Those that
+# tell faces from bodies become more numerous with depth.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 import fusiform
 from fusiform import Criterion, Network
@@ -41,31 +42,30 @@ criteria = {
     "top 1 %": Criterion("rest", "top 1%"),
 }
 layer, category = "blocks.6.0", "faces"
-rows = [store.frame(one, layer, category).iloc[0] for one in criteria.values()]
+tables = [store.frame(one, layer, category) for one in criteria.values()]
+table = pd.concat(tables).set_axis(list(criteria))
 
 # %%
 # How many, and how many again
 # ----------------------------
 # *Replicated* is the share of the units selected on one half of the stimuli that the other half
-# selects too.
+# selects too; the CSI is measured there.
 #
 # How much they overlap
 # ---------------------
 # Jaccard's index is the number of units that both select, over the number that either selects.
 
 masks = [store.mask(category, layer, one) for one in criteria.values()]
-jaccard = np.array([[(a & b).sum() / (a | b).sum() for b in masks] for a in masks])
+both = np.array([[(a & b).sum() for b in masks] for a in masks])
+jaccard = both / [[(a | b).sum() for b in masks] for a in masks]
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-places = np.arange(len(criteria))
-left.bar(places - 0.2, [100 * row.share for row in rows], 0.4, label="selective")
-left.bar(places + 0.2, [100 * row.replicated for row in rows], 0.4, label="replicated")
-left.set_xticks(places, criteria, rotation=20, ha="right")
-left.set(ylabel="% of units, % of selected units", title=f"{category}, {layer}")
-left.legend(frameon=False)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+left, right = axes
+(100 * table[["share", "replicated"]]).plot.bar(ax=left, rot=20)
+left.set(ylabel="%", title=f"units selective for {category} in {layer}")
 right.imshow(jaccard, cmap="Blues", vmin=0, vmax=1)
-right.set_xticks(places, criteria, rotation=20, ha="right")
-right.set_yticks(places, criteria)
+right.set_xticks(range(4), criteria, rotation=20)
+right.set_yticks(range(4), criteria)
 right.set_title("Jaccard's index")
 for (i, j), value in np.ndenumerate(jaccard):
     colour = "white" if value > 0.5 else "black"
@@ -76,13 +76,9 @@ plt.show()
 # The result
 # ----------
 
-for name, row in zip(criteria, rows, strict=True):
-    print(
-        f"{name:15} {row.selective:5,} units, {row.replicated:.0%} replicated, "
-        f"CSI {row.csi:.2f} on held-out stimuli"
-    )
+print(table[["selective", "units", "replicated", "csi"]].round(2).to_string())
 
 # %%
-# ``rest`` selects three times as many units as ``each``: many respond to faces and to another
-# category, bodies say. ``rest`` and the fLoc criterion select nearly the same units. The top 1 %
-# are the most selective, yet another half of the stimuli ranks others above most of them.
+# ``rest`` selects three times as many units as ``each``, which excludes those that respond to a
+# second category as strongly. ``rest`` and the fLoc criterion select nearly the same units. The top
+# 1 % are the most selective, but the other half of the stimuli ranks others above most of them.

@@ -36,7 +36,7 @@ store = fusiform.open_store(trained)
 
 values = fusiform.analyse(store, resamples=100).frame()
 values.to_csv("gallery-data/analysis.csv", index=False)
-values.head()
+values[["analysis", "layer", "contrast", "quantity", "value"]].head()
 
 # %%
 # AnnData
@@ -58,7 +58,7 @@ data
 
 tree = xarray.open_datatree(trained, engine="zarr")
 t = tree["global_pool.pool"]["t"]
-print(t.attrs["long_name"], "=", t.attrs["formula"])
+print(t.attrs["long_name"])
 
 # %%
 # The result
@@ -66,7 +66,8 @@ print(t.attrs["long_name"], "=", t.attrs["formula"])
 # The images in the plane of their first two principal components, from the AnnData alone. Colours
 # are their categories, which the computation does not know.
 
-left, scale, _ = np.linalg.svd(data.X - data.X.mean(0), full_matrices=False)
+centred = data.X - data.X.mean(0)
+left, scale, _ = np.linalg.svd(centred, full_matrices=False)
 figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
 for category in data.obs["category"].cat.categories:
     own = data.obs["category"] == category
@@ -75,7 +76,7 @@ ax.set(xlabel="first component", ylabel="second component")
 ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 plt.show()
 share = (scale[:2] ** 2).sum() / (scale**2).sum()
-print(f"{data.n_obs} images, {data.n_vars} units; {share:.0%} of the variance is shown")
+print(f"{data.n_obs} images, {data.n_vars} units, {share:.0%} of the variance")
 
 # %%
 # The responses of selected units alone set faces, bodies and scrambled images apart.

@@ -45,19 +45,19 @@ stores = {
 # The 50 units with the largest t, measured on the stimuli that selected them, and on the others:
 # fusiform selects on each half of the stimuli and measures on the other, by default.
 
-rows = {}
+top, rows = Criterion("rest", "top 50 by t"), {}
 for name, store in stores.items():
     same = store.query("faces: t > 0").top(50, by="t").frame()
-    held_out = store.frame(Criterion("rest", "top 50 by t"), contrasts="faces").iloc[0]
-    rows[name] = same["d_prime"].mean(), held_out.d_prime
+    held_out = store.frame(top, contrasts="faces")
+    rows[name] = same["d_prime"].mean(), held_out["d_prime"].item()
 
-figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+figure, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
 places = np.arange(2)
 for shift, (name, values) in zip((-0.2, 0.2), rows.items(), strict=True):
     ax.bar(places + shift, values, 0.4, label=name)
 ax.axhline(0, color="k", linewidth=0.5)
 ax.set_xticks(places, ["the stimuli that selected", "held-out stimuli"])
-ax.set(ylabel="mean d'", title="50 units, faces against bodies", ylim=(-0.1, 3))
+ax.set(ylabel="mean d' of 50 units, faces against bodies", ylim=(-0.1, 3))
 ax.legend(frameon=False)
 plt.show()
 

@@ -53,4 +53,4 @@ for row in found.differences:
 
 # %%
 # Without the selective units the network loses its choice for faces; controls hardly change it,
-# also those that respond as strongly. For other categories all four lesions do much the same.
+# also those that respond as strongly. For other categories the four lesions differ little.

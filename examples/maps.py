@@ -53,5 +53,5 @@ for places, maps in zip(found.localisation, found.spread, strict=True):
     )
 
 # %%
-# Neighbouring positions have similar shares in all three maps: selective units gather where the
-# drawings of a category are. They also gather in few feature maps, more than random units would.
+# Neighbouring positions have similar shares in all three maps: selective units gather in parts of
+# the image. They also gather in few feature maps, more than random units would.

@@ -26,18 +26,22 @@ y, x = np.mgrid[:64, :64]
 
 def bars(across):
     """Bars of random width and phase."""
-    width, phase = rng.uniform(0.4, 0.8, 24), rng.uniform(0, 7, 24)
-    return 60 * np.sin(width[:, None, None] * across + phase[:, None, None])
+    width, phase = rng.uniform([0.4, 0], [0.8, 7], (24, 2)).T[..., None, None]
+    return 60 * np.sin(width * across + phase)
 
 
 def images_of(patterns):
     """Patterns ``[n, height, width]`` on noise, as 8-bit images."""
     noisy = 128 + patterns + rng.normal(0, 30, patterns.shape)
-    return np.repeat(noisy.clip(0, 255).astype(np.uint8)[..., None], 3, axis=3)
+    grey = noisy.clip(0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=3)
 
 
-patterns = {"vertical": bars(x), "horizontal": bars(y), "noise": np.zeros((24, 64, 64))}
-images = {name: images_of(own) for name, own in patterns.items()}
+images = {
+    "vertical": images_of(bars(x)),
+    "horizontal": images_of(bars(y)),
+    "noise": images_of(np.zeros((24, 64, 64))),
+}
 figure, axes = plt.subplots(1, 3, figsize=(6, 2.2), layout="constrained")
 for ax, (name, own) in zip(axes, images.items(), strict=True):
     ax.imshow(own[0])
@@ -53,9 +57,12 @@ for ax, (name, own) in zip(axes, images.items(), strict=True):
 torch.manual_seed(0)
 module = nn.Sequential(
     nn.Conv2d(3, 32, 7, stride=2), nn.ReLU(), nn.MaxPool2d(2),
-    nn.Conv2d(32, 64, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    nn.Conv2d(32, 64, 5), nn.ReLU(),
+    nn.AdaptiveAvgPool2d(1), nn.Flatten(),
 )  # fmt: skip
-prepared = {"resize": 64, "crop": 64, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+prepared = {
+    "resize": 64, "crop": 64, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25),
+}  # fmt: skip
 network = Network(module, preprocessing=prepared)
 store = fusiform.scan(network, images, design=Design(layers=["1", "4", "6"]))
 
@@ -65,10 +72,11 @@ store = fusiform.scan(network, images, design=Design(layers=["1", "4", "6"]))
 
 table = store.frame()
 shares = table.pivot(index="layer", columns="contrast", values="share")
-ax = (100 * shares).plot.bar(rot=0, figsize=(5.5, 3))
-ax.set_ylabel("selective units (%)")
+figure, ax = plt.subplots(figsize=(5.5, 3), layout="constrained")
+(100 * shares).plot.bar(rot=0, ax=ax, ylabel="selective units (%)")
 plt.show()
-print(table[["layer", "contrast", "selective", "units"]].to_string(index=False))
+columns = ["layer", "contrast", "selective", "units"]
+print(table[columns].to_string(index=False))
 
 # %%
 # With random weights, a position of a feature map hardly prefers an orientation, as its response

@@ -48,8 +48,8 @@ plt.show()
 for row in found.overlap:
     if row.layer == "blocks.6.0":
         print(
-            f"{row.contrast:16} {row.selective:5,} and {row.other_selective:5,} units, "
-            f"{row.both:5,} in both (at random {row.chance:5.0f}): Dice {row.dice:.2f}"
+            f"{row.contrast:16} {row.selective:,} and {row.other_selective:,} units, "
+            f"{row.both:,} in both (at random {row.chance:.0f}): Dice {row.dice:.2f}"
         )
 
 # %%

@@ -88,5 +88,5 @@ for row in found.onsets:
     print(f"{row.layer:8} {row.contrast:6} {since}")
 
 # %%
-# Many units come to prefer faces, and those that average over positions first. Hardly any prefers
-# words: three classes need no unit for each.
+# Units come to prefer faces, and those that average over positions first; a few prefer scenes, and
+# none words. Three classes need no unit for each.
