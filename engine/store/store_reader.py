@@ -89,7 +89,29 @@ class StoreReader(Reader):
     def dataset(self, layer: str) -> xarray.Dataset:
         """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories.
 
-        Coordinates of units are coordinates of it.
+        Parameters
+        ----------
+        layer : str
+            Name of a layer.
+
+        Returns
+        -------
+        xarray.Dataset
+            Variables are ``mean`` and ``m2 [category, fold, *layer dims]``, the measures ``t``,
+            ``q``, ``csi``, ... ``[category, *layer dims]`` and masks; coordinates of units are
+            coordinates of it. Measures of saved contrasts are in :meth:`tree`.
+
+        Raises
+        ------
+        UserError
+            The layer is unknown, or the store is damaged.
+
+        Examples
+        --------
+        >>> store = fusiform.open_store("r18.zarr")
+        >>> layer = store.dataset("layer4.1")
+        >>> layer["t"].sel(category="faces").sizes
+        Frozen({'channel': 512, 'y': 2, 'x': 2})
         """
         node = self.tree()[self.layer(layer).name]
         names = self.coordinates.get(layer, ())
