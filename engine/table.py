@@ -38,11 +38,6 @@ class Table:
 
     ``table[name]`` is a column, ``len(table)`` the number of rows.
 
-    Parameters
-    ----------
-    columns : mapping of str to sequence or array
-        The columns by name.
-
     Attributes
     ----------
     columns : dict of str to array

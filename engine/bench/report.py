@@ -64,10 +64,10 @@ def bench(
     note : callable, optional
         Called with the name of each part that begins.
 
-    Yields
-    ------
-    Measurement
-        A measurement after the other.
+    Returns
+    -------
+    iterator of Measurement
+        The measurements, one by one.
 
     Raises
     ------

@@ -113,9 +113,10 @@ def report(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> top = fusiform.Criterion("rest", "top 1%")
     >>> fusiform.report("r18.zarr", "report.html", criterion=top, resamples=20)
-    >>> open("report.html").read()[:15]
+    >>> Path("report.html").read_text()[:15]
     '<!doctype html>'
     """
     stores, output, results = listed(stores), Path(output), listed(results)

@@ -93,6 +93,14 @@ class Architecture:
         ------
         UserError
             The tag is unknown, or the library has no weights.
+
+        Examples
+        --------
+        >>> import torch
+        >>> built = lambda tag=None: torch.nn.Conv2d(3, 8, 3)
+        >>> one = fusiform.Architecture("mine:8", built, built, ["v1"])
+        >>> one.tag("default")
+        'v1'
         """
         if self.trained is None or not self.tags:
             raise UserError(
@@ -123,6 +131,13 @@ class Architecture:
         ------
         UserError
             The library, or the user's factory, raised an error or built no network.
+
+        Examples
+        --------
+        >>> import torch
+        >>> one = fusiform.Architecture("mine:8", lambda: torch.nn.Conv2d(3, 8, 3))
+        >>> one.build()
+        (Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1)), None)
         """
         with in_one_line(self.name):
             return self.checked(self.untrained())
