@@ -121,8 +121,8 @@ def record(
     --------
     >>> units = fusiform.UnitRequest(random=10)
     >>> recording = fusiform.record(store="r18.zarr", units=units)
-    >>> recording.to_xarray().sizes
-    Frozen({'stimulus': 24, 'unit': 20, 'choice': 1})
+    >>> dict(recording.to_xarray().sizes)
+    {'stimulus': 24, 'unit': 20, 'choice': 1}
     """
     source = None if store is None else Store.of(store)
     if source is not None:

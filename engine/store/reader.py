@@ -233,11 +233,6 @@ class Reader:
             The root holds the counts and the stimulus table, a node per layer the rest;
             ``docs/reference/store.md`` describes all variables.
 
-        Raises
-        ------
-        UserError
-            The store is damaged.
-
         Examples
         --------
         >>> tree = fusiform.open_store("r18.zarr").tree()

@@ -110,8 +110,8 @@ class StoreReader(Reader):
         --------
         >>> store = fusiform.open_store("r18.zarr")
         >>> layer = store.dataset("layer4.1")
-        >>> layer["t"].sel(category="faces").sizes
-        Frozen({'channel': 512, 'y': 2, 'x': 2})
+        >>> dict(layer["t"].sel(category="faces").sizes)
+        {'channel': 512, 'y': 2, 'x': 2}
         """
         node = self.tree()[self.layer(layer).name]
         names = self.coordinates.get(layer, ())
