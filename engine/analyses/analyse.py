@@ -23,6 +23,7 @@ from .census import Census, take_census
 from .consistency import SIMILARITIES, Consistency, Distance, LayerGeometries
 from .costs import affordable, cost_of
 from .localisation import Localisation, Neighbours, localisation
+from .maps import placeless
 from .overlap import Confusion, Overlap, confusion, overlap
 from .patterns import CategoryMeans
 from .shares import Share, shares
@@ -81,6 +82,9 @@ class Analysis(Result):
     nameless : tuple of str
         Layers with dimensions without names: they lack positions or feature maps until these are
         named.
+    placeless : tuple of str
+        Layers without positions while others have them, as pooled ones: their shares do not
+        compare.
     left_out : tuple of str
         Analyses that were not computed because of their cost, a line each.
     """
@@ -104,6 +108,7 @@ class Analysis(Result):
     consistency: Consistency | None
     agreement: tuple[Agreement, ...] = ()
     nameless: tuple[str, ...] = ()
+    placeless: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
     more = "frame(), a row per value; frame('shares'), a row per layer and contrast"
@@ -318,5 +323,6 @@ def analyse(
         consistency=consistency,
         agreement=tuple(compared),
         nameless=tuple(layer.name for layer in named if layer.is_nameless),
+        placeless=placeless(named),
         left_out=tuple(left_out),
     )
