@@ -26,7 +26,8 @@ extensions = [
     "repository_pages",  # pages of files outside docs/
     "link_check",  # checks of the pages that were built
 ]
-exclude_patterns = ["_build", "_extensions", "gallery/*.ipynb"]
+exclude_patterns = ["_build", "_extensions", "_templates"]
+templates_path = ["_templates"]
 
 # Anchors are those that GitHub makes of headings; a link to one that is missing is a warning.
 myst_heading_anchors = 4

@@ -1,6 +1,6 @@
 // Order of search results: guides first, then explanation and reference; measurements and history last.
 const _SECTIONS = [
-  ["measurements/", -12], ["changelog", -12], ["contributing", -12], ["reference/api/", 0],
+  ["measurements/", -12], ["changelog", -12], ["contributing", -12], ["reference/generated/", 0],
   ["tutorial", 4], ["how-to/", 3], ["explanation/", 2], ["reference/", 2],
 ];
 
