@@ -34,9 +34,11 @@ myst_heading_anchors = 4
 
 # The API: signatures in full, members where the page asks for them.
 autosummary_generate = True
-autodoc_typehints = "none"  # signatures have them; docstrings say what they mean
+autodoc_typehints = "none"  # docstrings say them
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
+suppress_warnings = ["autosummary.import_cycle"]  # results of the engine have their full names
 
 sphinx_gallery_conf = {
     "examples_dirs": "_build/examples",
@@ -68,7 +70,8 @@ html_copy_source = False
 html_sidebars = {page: [] for page in ("index", "tutorial", "changelog", "contributing")}
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_theme_options = {
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
+    "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "show_toc_level": 2,

@@ -48,7 +48,7 @@ def test_the_reference_has_every_command_with_its_options(extension: Any) -> Non
     assert "fusiform stimuli make" in known
     for name, command in known.items():
         section = sections[name]
-        assert f"```\n{name} " in section
+        assert f"```text\n{name} " in section
         assert command.help.partition("\n")[0] in section.replace("\\", "")
         assert f"[`{name}`](#{name.replace(' ', '-')})" in text
         for parameter in command.params:
@@ -64,7 +64,7 @@ def test_the_reference_has_groups_types_and_defaults(extension: Any) -> None:
         "| `--folds N` | Parts of the stimuli for cross-validation; 1 for none. | `2` |" in design
     )
     assert "| `--units [all\\|channel\\|" in design
-    assert "\n```\nfusiform scan resnet50 stimuli/ -o r50.zarr\n```\n" in scan
+    assert "\n```text\nfusiform scan resnet50 stimuli/ -o r50.zarr\n```\n" in scan
 
 
 def test_text_of_the_help_is_no_markdown(extension: Any) -> None:

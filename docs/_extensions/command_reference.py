@@ -23,14 +23,14 @@ class Markdown:
 
     def write_usage(self, program: str, arguments: str) -> None:
         """Write how a command is called, as a block of code."""
-        self.lines += ["```", f"{program} {arguments}", "```", ""]
+        self.lines += ["```text", f"{program} {arguments}", "```", ""]
 
     def write_text(self, text: str) -> None:
         """Write paragraphs; an example becomes a block of code."""
         for paragraph in text.split("\n\n"):
             said = " ".join(paragraph.split())
             example = said.removeprefix("Example: ")
-            block = ["Example:", "", "```", example, "```"]
+            block = ["Example:", "", "```text", example, "```"]
             self.lines += [*(block if example != said else [escaped(said)]), ""]
 
     def write_dl(self, rows: Iterable[tuple[str, str]], **_: Any) -> None:
@@ -77,7 +77,7 @@ def reference() -> str:
     from fusiform.cli import app
 
     program = get_command(app)
-    context = program.context_class(program, info_name="fusiform")
+    context = program.context_class(program, info_name="fusiform", **program.context_settings)
     overview, sections = [], []
     for heading, commands in _by_heading(_commands(context)).items():
         sections += [f"## {heading}", ""]
@@ -101,8 +101,7 @@ def _commands(group: Any, heading: str = "Commands") -> Iterator[tuple[str, Any]
             continue
         below = getattr(command, "rich_help_panel", None)
         below = below if isinstance(below, str) else heading
-        settings = command.context_settings
-        context = command.context_class(command, info_name=name, parent=group, **settings)
+        context = command.context_class(command, info_name=name, parent=group)
         if hasattr(command, "commands"):
             yield from _commands(context, below)
         else:
