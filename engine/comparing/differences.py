@@ -44,7 +44,7 @@ class Difference:
     measure : str
         The measure.
     first, second : int
-        Numbers of the networks, from 0.
+        Numbers of the networks, from 1.
     value : float or None
         Value in the first network.
     other_value : float or None
@@ -75,7 +75,7 @@ class Value:
     Attributes
     ----------
     network : int
-        Number of the network, from 0.
+        Number of the network, from 1.
     layer : str
         Name of the layer.
     contrast : str

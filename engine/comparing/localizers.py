@@ -111,7 +111,7 @@ class CrossValidation:
     other_contrast : str
         Contrast in categories of the second.
     selecting, measuring : int
-        Numbers of the localizers, 0 or 1.
+        Numbers of the localizers, 1 or 2.
     measure : str
         ``replicated`` (the share that the measuring one selects too), ``csi``, ``d_prime`` or
         ``auc_normal``.

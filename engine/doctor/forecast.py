@@ -133,7 +133,7 @@ def plan(
     stimuli : Stimuli, str, path, mapping, Dataset or iterable
         As in :func:`fusiform.scan`.
     output : str or path, optional
-        The store to be created. By default its existence and the room on its disk are not checked.
+        The store to be created, which must not exist unless it may be replaced.
     design : Design, optional
         As in :func:`fusiform.scan`.
     resources : Resources, optional

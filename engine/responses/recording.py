@@ -42,7 +42,7 @@ class Recording(RecordingReader):
     counts : array of int, [category, fold]
         Numbers of stimuli.
     choices : tuple of str
-        How units were chosen: contrasts, ``random``, ``mask``.
+        How units were chosen: contrasts as written, ``random``, ``mask``, ``all``.
     dims : tuple of str
         Dimensions of any layer.
     labels : array of int, [stimulus]

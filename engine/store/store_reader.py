@@ -97,9 +97,10 @@ class StoreReader(Reader):
         Returns
         -------
         xarray.Dataset
-            Variables are ``mean`` and ``m2 [category, fold, *layer dims]``, the measures ``t``,
-            ``q``, ``csi``, ... ``[category, *layer dims]`` and masks; coordinates of units are
-            coordinates of it. Measures of saved contrasts are in :meth:`tree`.
+            Variables are the moments ``mean`` and ``m2 [category, fold, *layer dims]``; ``t``,
+            ``t_each``, ``q_each``, ``csi`` and ``selective [category, *layer dims]``;
+            ``selective_fold``; ``dead`` and ``nonfinite [*layer dims]``. Coordinates of units are
+            coordinates of it. :meth:`tree` holds saved contrasts and the null as well.
 
         Raises
         ------
