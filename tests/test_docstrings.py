@@ -174,7 +174,8 @@ def test_examples_run(name: str) -> None:
     assert not any(one.options.get(doctest.SKIP) for one in examples)
     test = doctest.DocTest(examples, {"fusiform": fusiform}, name, None, 0, None)
     said: list[str] = []
-    assert not doctest.DocTestRunner().run(test, out=said.append).failed, "".join(said)
+    failed, _ = doctest.DocTestRunner().run(test, out=said.append)
+    assert not failed, "".join(said)
 
 
 @pytest.mark.usefixtures("in_folder")
