@@ -35,7 +35,21 @@ class Result(ABC):
         """The result in long form, a row per value, in parts of the same columns."""
 
     def frame(self) -> pandas.DataFrame:
-        """The result in long form, a row per value, as a pandas DataFrame."""
+        """The result in long form, a row per value, as a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``quantity``, ``value``, mostly ``low`` and ``high``, and what they belong to:
+            ``docs/how-to/python.md`` lists them for every result.
+
+        Examples
+        --------
+        >>> top = fusiform.Criterion("rest", "top 1%")
+        >>> rows = fusiform.summary("r18.zarr", top, "layer4.1", "faces")
+        >>> list(rows.frame().columns)
+        ['store', 'criterion', 'layer', 'contrast', 'fold', 'quantity', 'value']
+        """
         return joined(list(self.tables())).frame()
 
     def __repr__(self) -> str:

@@ -21,17 +21,31 @@ def doctor(
     """Check versions, devices, threads, memory and disk of this machine.
 
     A ResNet-18 and decoding are timed, the network in bfloat16 too where a CPU has instructions for
-    it. ``plan`` projects what a particular scan takes.
+    it.
 
     Parameters
     ----------
-    output : a store to be written, or its folder; 64 MiB are written there and removed
-    device : as in :func:`fusiform.scan`
-    note : called with the name of each check that begins
+    output : str or path, default "."
+        A store to be written, or its folder; 64 MiB are written there and removed.
+    device : str, optional
+        As in :class:`fusiform.Resources`.
+    note : callable, optional
+        Called with the name of each check that begins.
 
-    Returns
-    -------
-    findings, one by one; a scan works if none has the severity ``fault``
+    Yields
+    ------
+    Finding
+        A finding after the other; a scan works if none has the severity ``fault``.
+
+    See Also
+    --------
+    plan : Memory, disk and time of a particular scan.
+
+    Examples
+    --------
+    >>> first = next(fusiform.doctor())
+    >>> first.topic
+    'fusiform'
     """
     steps: dict[str, Callable[[], Iterator[checks.Finding]]] = {
         "versions": checks.check_versions,

@@ -40,25 +40,33 @@ def regions(
 
     Parameters
     ----------
-    comparison : a result of :func:`fusiform.compare_regions`
-    region : a region of its table; needed if it has several
-    quantity : ``correlation``, or ``outside_target``, without the categories or stimuli that a
-        population was selected for: it responds most to these by construction
-    ax : axes to draw in; by default those of a new figure
+    comparison : BrainComparison
+        A result of :func:`fusiform.compare_regions`.
+    region : str, optional
+        A region of its table; needed if it has several.
+    quantity : str, default "correlation"
+        ``correlation``, or ``outside_target``, without the categories or stimuli that a population
+        was selected for: it responds most to these by construction.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes
+    matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
-    UserError : an unknown region or quantity, or no region of several named; matplotlib is missing
+    UserError
+        A region or quantity is unknown, or no region of several is named; matplotlib is missing.
 
     Examples
     --------
-    >>> found = fusiform.compare_regions("r18.zarr", "betas.csv")
-    >>> fusiform.plot.regions(found, "lh_pFus")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.compare_regions("r18.zarr", "regions.csv", top)
+    >>> axes = fusiform.plot.regions(found, "FFA")
+    >>> axes.get_ylabel()
+    'Pearson correlation'
     """
     require(comparison, BrainComparison, "`compare_regions`")
     known = list(dict.fromkeys(one.region for one in comparison.correlations))

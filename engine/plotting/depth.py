@@ -30,28 +30,36 @@ def by_depth(
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    measure : ``share`` or ``share_of_living`` of selective units; ``csi`` or ``d_prime``, held out;
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    measure : str, default "share"
+        ``share`` or ``share_of_living`` of selective units; ``csi`` or ``d_prime``, held out;
         ``share_with_any``, ``gini`` or ``entropy`` over feature maps, with the band of as many
         random units; ``strength``, the standardised response to the preferred category, and dotted
-        to the others
-    contrasts : some of the analysis; by default all
-    ax : axes to draw in; by default those of a new figure
+        to the others.
+    contrasts : str or sequence of str, optional
+        Some of the analysis; by default all.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes
+    matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
-    UserError : an unknown measure or contrast; more than 24 contrasts; an analysis that was not
-        requested; matplotlib is missing
+    UserError
+        A measure or contrast is unknown; there are more than 24 contrasts; an analysis was not
+        requested; matplotlib is missing.
 
     Examples
     --------
-    >>> found = fusiform.analyse("r18.zarr")
-    >>> fusiform.plot.by_depth(found, "csi", ["faces", "words"])
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.by_depth(found, "gini", ["faces", "words"])
+    >>> axes.get_ylabel()
+    'Gini over feature maps'
     """
     line = MEASURES[named(measure, MEASURES, "measure")]
     found = findings_of(analysis, line.table, contrasts)

@@ -44,25 +44,35 @@ def distributions(
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    layer : a layer; by default the one with the largest share of selective units
-    measure : ``csi`` or ``d_prime``
-    contrasts : some of the analysis; by default all
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    layer : str, optional
+        A layer; by default the one with the largest share of selective units.
+    measure : str, default "csi"
+        ``csi`` or ``d_prime``.
+    contrasts : str or sequence of str, optional
+        Some of the analysis; by default all.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes
+    matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
-    UserError : an unknown layer, measure or contrast; an analysis that was not requested;
-        matplotlib is missing
+    UserError
+        A layer, measure or contrast is unknown; an analysis was not requested; matplotlib is
+        missing.
 
     Examples
     --------
-    >>> fusiform.plot.distributions(found, "layer4.1", "d_prime")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.distributions(found, "layer4.1", "d_prime")
+    >>> axes.get_xlabel()
+    "d', held out"
     """
     named(measure, BINS, "distribution of a measure")
     layer = shown_layer(analysis, layer)
@@ -91,24 +101,33 @@ def map(
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    contrast : a contrast of the analysis
-    layer : a layer with positions; by default the one with the largest share of selective units
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    contrast : str
+        A contrast of the analysis.
+    layer : str, optional
+        A layer with positions; by default the one with the largest share of selective units.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes; its image holds the shares ``[y, x]`` of living units
+    matplotlib.axes.Axes
+        The axes; its image holds the shares ``[y, x]`` of living units.
 
     Raises
     ------
-    UserError : an unknown contrast or layer; a layer without positions; localisation was not
-        analysed; matplotlib is missing
+    UserError
+        A contrast or layer is unknown; a layer has no positions; localisation was not analysed;
+        matplotlib is missing.
 
     Examples
     --------
-    >>> fusiform.plot.map(found, "faces", "layer3.1")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.map(found, "faces", "layer3.1")
+    >>> axes.images[0].get_array().shape
+    (4, 4)
     """
     layer = shown_layer(analysis, layer)
     found = findings_of(analysis, "localisation", [contrast], layer)
@@ -146,23 +165,32 @@ def overlap(
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    layer : a layer; by default the one with the largest share of selective units
-    contrasts : some of the analysis; by default all
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    layer : str, optional
+        A layer; by default the one with the largest share of selective units.
+    contrasts : str or sequence of str, optional
+        Some of the analysis; by default all.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes; its image holds the indices ``[contrast, contrast]``
+    matplotlib.axes.Axes
+        The axes; its image holds the indices ``[contrast, contrast]``.
 
     Raises
     ------
-    UserError : an unknown layer or contrast; overlap was not analysed; matplotlib is missing
+    UserError
+        A layer or contrast is unknown; overlap was not analysed; matplotlib is missing.
 
     Examples
     --------
-    >>> fusiform.plot.overlap(found, "layer4.1")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.overlap(found, "layer4.1")
+    >>> axes.images[0].get_array().shape
+    (6, 6)
     """
     layer = shown_layer(analysis, layer)
     found = findings_of(analysis, "overlap", contrasts, layer)
@@ -189,23 +217,31 @@ def confusion(analysis: Analysis, layer: str | None = None, *, ax: Axes | None =
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    layer : a layer; by default the one with the largest share of selective units
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    layer : str, optional
+        A layer; by default the one with the largest share of selective units.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes; its image holds the shares ``[category, category]`` of each row's units
+    matplotlib.axes.Axes
+        The axes; its image holds the shares ``[category, category]`` of each row's units.
 
     Raises
     ------
-    UserError : an unknown layer; the scan had one fold; confusion was not analysed; matplotlib is
-        missing
+    UserError
+        A layer is unknown; the scan had one fold; confusion was not analysed; matplotlib is
+        missing.
 
     Examples
     --------
-    >>> fusiform.plot.confusion(found, "layer4.1")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.confusion(found, "layer4.1")
+    >>> axes.images[0].get_array().shape
+    (6, 6)
     """
     layer = shown_layer(analysis, layer)
     found = findings_of(analysis, "confusion", analysis.categories, layer)
@@ -222,23 +258,31 @@ def consistency(
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    similarity : ``spearman``, ``kendall``, ``cka`` or ``cka_unbiased``; with ``_folds``, between
-        different folds
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    similarity : str, default "spearman"
+        ``spearman``, ``kendall``, ``cka`` or ``cka_unbiased``; with ``_folds``, between different
+        folds.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes; its image holds the similarities ``[layer, layer]``
+    matplotlib.axes.Axes
+        The axes; its image holds the similarities ``[layer, layer]``.
 
     Raises
     ------
-    UserError : an unknown similarity; consistency was not analysed; matplotlib is missing
+    UserError
+        A similarity is unknown; consistency was not analysed; matplotlib is missing.
 
     Examples
     --------
-    >>> fusiform.plot.consistency(found, "cka")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.consistency(found, "cka")
+    >>> axes.images[0].get_array().shape
+    (2, 2)
     """
     known = [f"{name}{end}" for end in ("", "_folds") for name in SIMILARITIES]
     named(similarity, known, "similarity")

@@ -26,24 +26,31 @@ def lesions(effects: LesionEffects, quantity: str | None = None, *, ax: Axes | N
 
     Parameters
     ----------
-    effects : a result of :func:`fusiform.measure_lesions`
-    quantity : a quantity of its readout; by default the first
-    ax : axes to draw in; by default those of a new figure
+    effects : LesionEffects
+        A result of :func:`fusiform.measure_lesions`.
+    quantity : str, optional
+        A quantity of its readout; by default the first.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes, with a marker per category and lesion
+    matplotlib.axes.Axes
+        The axes, with a marker per category and lesion.
 
     Raises
     ------
-    UserError : an unknown quantity; matplotlib is missing
+    UserError
+        A quantity is unknown; matplotlib is missing.
 
     Examples
     --------
-    >>> request = fusiform.LesionRequest("faces", "layer4.1")
-    >>> found = fusiform.measure_lesions("r18.zarr", request)
-    >>> fusiform.plot.lesions(found, "probability")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> request = fusiform.LesionRequest("faces", "layer4.1", top, controls="random", draws=1)
+    >>> effects = fusiform.measure_lesions("r18.zarr", request, resamples=20)
+    >>> axes = fusiform.plot.lesions(effects, "probability")
+    >>> axes.get_ylabel()
+    'change of probability'
     """
     require(effects, LesionEffects, "`measure_lesions`")
     known = effects.quantities

@@ -46,25 +46,34 @@ def tuning(
 
     Parameters
     ----------
-    store : a store or its path
-    layer : a layer of the store
-    criterion : the criterion that selects units
-    contrasts : see :func:`fusiform.analyse`; by default every category
-    ax : axes to draw in; by default those of a new figure
+    store : Store, str or path
+        A store or its path.
+    layer : str
+        A layer of the store.
+    criterion : Criterion, optional
+        The criterion that selects units.
+    contrasts : str or sequence of str, optional
+        As in :func:`fusiform.summary`; by default every category.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes
+    matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
-    UserError : an unknown layer or contrast; an unfinished scan; more than 24 contrasts; matplotlib
-        is missing
+    UserError
+        A layer or contrast is unknown; the scan has not finished; there are more than 24 contrasts;
+        matplotlib is missing.
 
     Examples
     --------
-    >>> fusiform.plot.tuning("r18.zarr", "layer4.1", contrasts=["faces", "words"])
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> axes = fusiform.plot.tuning("r18.zarr", "layer4.1", top, ["faces", "words"])
+    >>> axes.get_ylabel()
+    'response, held out (z in the layer)'
     """
     store = StoreReader.of(store)
     found = analyse(store, criterion, [layer], contrasts, "strength", resamples=1)
