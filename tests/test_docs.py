@@ -1,17 +1,35 @@
-"""The examples of the README and of docs/ run, and their figures equal the measured results."""
+"""The examples of the README and of docs/ run, and their figures equal the measured results.
+
+Pages of ``LESSONS`` are lessons: their commands run in order, in one folder, and must print the
+lines that the pages show. Tables of other pages come from benchmarks/results.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fusiform.engine.networks.libraries.efficientnet_lite0 import write_weights
+
+from .test_cli import Command, fusiform
+from .test_demo import TRAINED, needs_weights
+
+__all__ = ["fusiform"]  # a fixture
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+LESSONS = [ROOT / "docs" / "tutorial.md", ROOT / "docs" / "explanation" / "criteria.md"]
+RESULTS = {
+    line
+    for path in (ROOT / "benchmarks" / "results").glob("*.md")
+    for line in path.read_text().splitlines()
+}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -49,6 +67,54 @@ def test_the_python_examples_of_docs_run_in_order(tmp_path: Path) -> None:
     assert "Group: /layer4.1" in printed
 
 
+@needs_weights
+def test_the_commands_of_lessons_print_what_is_shown(
+    fusiform: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = "\n".join(page.read_text() for page in LESSONS)
+    (demo, _), *others = dialogues(text)
+    assert demo == ["demo"]  # tests/test_demo.py runs it; lessons need its file of weights
+    (tmp_path / "fusiform-demo").mkdir()
+    write_weights(TRAINED, tmp_path / "fusiform-demo" / "efficientnet_lite0.safetensors")
+    for arguments, shown in others:
+        answer = fusiform(*arguments)
+        assert answer.code == 0, answer.err
+        printed = iter(f"{answer.err}\n{answer.out}".splitlines())
+        for line in shown:
+            assert any(is_shown(line, one) for one in printed), (arguments, line, answer)
+    assert (tmp_path / "depth.png").stat().st_size > 10_000
+    assert "global_pool.pool" in run(blocks(text, "python"), tmp_path)
+    assert (tmp_path / "python.png").stat().st_size > 10_000
+
+
+def dialogues(text: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Every command ``$ fusiform ...`` of a page: its arguments, and the lines shown below it."""
+    for block in blocks(text):
+        for one in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, shown = one.replace("\\\n", "").partition("\n")
+            program, *arguments = shlex.split(command)
+            assert program == "fusiform"
+            yield arguments, [line for line in shown.splitlines() if line not in ("", "...")]
+
+
+def is_shown(shown: str, printed: str) -> bool:
+    """Whether a line is as shown, numbers within 2 %: another processor rounds differently."""
+    number = r"\d[\d,.]*(?:e-?\d+)?"
+    start = shown.removesuffix("...")
+    if start != shown:
+        return printed.startswith(start)
+    if re.sub(number, "", shown) != re.sub(number, "", printed):
+        return False
+    pairs = zip(re.findall(number, shown), re.findall(number, printed), strict=True)
+    return all(_value(one) == pytest.approx(_value(other), rel=0.02, abs=0.02)
+               for one, other in pairs)  # fmt: skip
+
+
+def _value(number: str) -> float:
+    return float(number.strip(".,").replace(",", ""))
+
+
 def test_the_readme_installs_with_two_commands() -> None:
     commands = re.findall(r"^pip install .*", README, flags=re.MULTILINE)
     assert [command.split("#")[0].rstrip() for command in commands] == [
@@ -61,18 +127,18 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 200
 
 
-def test_tables_equal_the_committed_results() -> None:
-    results = [
-        line
-        for name in ("demo", "answers")
-        for line in (ROOT / "benchmarks" / "results" / f"{name}.md").read_text().splitlines()
-    ]
-    lines = [
-        line for page in (README, TUTORIAL) for block in blocks(page) for line in block.splitlines()
-    ]
-    rows = [line for line in lines if len(re.findall(r"  -?\d+\.\d\d", line)) > 1]
-    assert len(rows) == 64
-    assert not [row for row in rows if row not in results]
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page not in LESSONS], ids=lambda page: page.name
+)
+def test_tables_equal_the_committed_results(page: Path) -> None:
+    rows = [line for block in blocks(page.read_text()) for line in measured(block)]
+    assert not [row for row in rows if row not in RESULTS]
+    assert len(rows) >= {"README.md": 12, "study.md": 50}.get(page.name, 0)
+
+
+def measured(text: str) -> list[str]:
+    """Rows of tables that hold measured values: two or more with decimals."""
+    return [line for line in text.splitlines() if len(re.findall(r"  -?\d+\.\d\d", line)) > 1]
 
 
 def test_costs_equal_the_committed_results() -> None:
