@@ -172,7 +172,7 @@ def _networks(asked: _Asked, options: dict[str, Any]) -> None:
         _print_comparison(found, asked.every)
         return
     put_out(found.tables(), asked.to)
-    _warn(found, note)
+    warn(found, note)
 
 
 def _with_regions(asked: _Asked, options: dict[str, Any]) -> None:
@@ -207,10 +207,11 @@ def _localizers(asked: _Asked, options: dict[str, Any]) -> None:
         _print_localizers(found, asked.every)
         return
     put_out(found.tables(), asked.to)
-    _warn(found, note)
+    warn(found, note)
 
 
-def _warn(found: Comparison | LocalizerComparison, say: Callable[[str], None] = tell) -> None:
+def warn(found: Comparison | LocalizerComparison, say: Callable[[str], None] = tell) -> None:
+    """Say what two stores of a comparison differ in."""
     for warning in found.warnings:
         say(f"warning: {warning}")
 
@@ -223,7 +224,7 @@ def _print_comparison(found: Comparison, every: bool) -> None:
     for name, path, said in zip(names, found.stores, found.provenance, strict=True):
         put_heading(path, f"{said['model']} ({said['weights']})", f"{name:>{len(names[0])}}  ")
     put(f"selective: {found.criterion}")
-    _warn(found)
+    warn(found)
     for table in (*differences(found, every), *onsets(found, every)):
         print_titled(table)
     of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
@@ -277,7 +278,7 @@ def _print_localizers(found: LocalizerComparison, every: bool) -> None:
         if alone:
             put(f"without a counterpart in {3 - number}: {shortened(alone)}")
     put(f"selective: {found.criterion}")
-    _warn(found)
+    warn(found)
     for table in localizers(found, every):
         print_titled(table)
     print()

@@ -197,7 +197,7 @@ def test_layers_without_positions_are_apart_from_those_with(store: Store) -> Non
         for row in one.analysis.shares
     )
     one = replace(one, analysis=replace(one.analysis, shares=rows))
-    assert one.placeless == ("head",)
+    assert one.analysis.placeless == ("head",)
     said = words(headline([one]))
     assert "of its 30 units" in said or "of its 24 units" in said
     assert "Without positions: 100.0\N{NO-BREAK SPACE}% of the 11 units of head" in said
@@ -212,7 +212,7 @@ def test_layers_without_positions_are_apart_from_those_with(store: Store) -> Non
 def test_a_network_of_layers_without_positions_has_its_peaks_in_them(tmp_path: Path) -> None:
     made.fill(tmp_path / "flat.zarr", made.LAYERS[2:])
     one = reported(open_store(tmp_path / "flat.zarr"))
-    assert one.placeless == ()
+    assert one.analysis.placeless == ()
     assert "in head: " in words(headline([one]))
     assert "without positions" not in words(peaks([one])).lower()
 

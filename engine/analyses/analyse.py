@@ -23,6 +23,7 @@ from .census import Census, take_census
 from .consistency import SIMILARITIES, Consistency, Distance, LayerGeometries
 from .costs import affordable, cost_of
 from .localisation import Localisation, Neighbours, localisation
+from .maps import placeless
 from .overlap import Confusion, Overlap, confusion, overlap
 from .patterns import CategoryMeans
 from .shares import Share, shares
@@ -41,8 +42,9 @@ class Analysis(Result):
     ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
     analysis that was not requested has no rows, or is None for ``consistency``. ``agreement``
     compares the criterion with others, if given. ``nameless`` layers have dimensions without names:
-    they lack positions or feature maps until their dimensions are named. ``left_out`` says which
-    analyses were not computed because of their cost, a line each.
+    they lack positions or feature maps until their dimensions are named. ``placeless`` layers have
+    no positions while others do, as pooled ones: their shares do not compare. ``left_out`` says
+    which analyses were not computed because of their cost, a line each.
     """
 
     store: str
@@ -64,6 +66,7 @@ class Analysis(Result):
     consistency: Consistency | None
     agreement: tuple[Agreement, ...] = ()
     nameless: tuple[str, ...] = ()
+    placeless: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
     more = "frame(), a row per value; frame('shares'), a row per layer and contrast"
@@ -224,5 +227,6 @@ def analyse(
         consistency=consistency,
         agreement=tuple(compared),
         nameless=tuple(layer.name for layer in named if layer.is_nameless),
+        placeless=placeless(named),
         left_out=tuple(left_out),
     )

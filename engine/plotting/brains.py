@@ -13,7 +13,7 @@ from ..comparing.brains.recorded import RECORDED
 from ..errors import UserError, shortened
 from .axes import GREY, blank, name_ticks, plain, style_of
 from .palette import of_category
-from .panel import axes_of, few_enough, legend, named, require, title, width_of
+from .panel import WIDE, axes_of, few_enough, legend, named, require, title, width_of
 from .tables import short
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def regions(
     if quantity == "outside_target":  # all units have no target
         populations = [name for name in populations if name not in _WHOLE]
     few_enough(populations, "contrasts")
-    with axes_of(ax, 6, 3.2) as axis:
+    with axes_of(ax, *WIDE) as axis:
         axis.axhline(0, color=GREY, linewidth=0.4)
         low, high = rows[0].ceiling_low, rows[0].ceiling_high
         # It holds for all categories or stimuli.

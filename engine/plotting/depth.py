@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..analyses.analyse import Analysis
 from .axes import GREY, blank, mark_beyond
 from .curves import MEASURES, OTHER_CATEGORIES, RANDOM_UNITS, store_panel
-from .panel import ONE_FOLD, axes_of, few_enough, legend, named, title, width_of
+from .panel import ONE_FOLD, WIDE, axes_of, few_enough, legend, named, title, width_of
 from .requested import findings_of, needs_folds
 
 if TYPE_CHECKING:
@@ -58,18 +58,26 @@ def by_depth(
     store, names = found["stores"][0], [one["name"] for one in found["contrasts"]]
     few_enough(names, "contrasts")
     said = f"selective: {analysis.criterion}"
-    with axes_of(ax, 6, 3.2) as axis:
+    with axes_of(ax, *WIDE) as axis:
         limits = line.limits(found)
         if limits is None:
             blank(axis, ONE_FOLD if needs_folds(analysis, line.table) else "no selective units")
         else:
             store_panel(axis, found, line, 0, width_of(axis) / 0.8)
-            axis.set_ylim(limits)
-            mark_beyond(axis)
+            _set_limits(axis, limits)
             _name_beside(axis, line.second, line.band)
             said += legend(axis, names)
         title(axis, store["label"], said)
         return axis
+
+
+def _set_limits(axis: Axes, limits: tuple[float, float]) -> None:
+    """Give an axis limits that also cover those of plots that share it, and mark what is beyond."""
+    drawn = [one for one in axis.get_shared_y_axes().get_siblings(axis) if one.get_lines()]
+    known = [limits, *(one.get_ylim() for one in drawn if one is not axis)]
+    axis.set_ylim(min(low for low, _ in known), max(high for _, high in known))
+    for one in drawn:
+        mark_beyond(one)
 
 
 def _name_beside(axis: Axes, second: Any, band: Any) -> None:

@@ -20,11 +20,13 @@ from .matrices import confusion as confusion_matrix
 from .matrices import consistency as consistency_matrix
 from .matrices import draw_map, draw_matrix
 from .palette import THEMES
-from .panel import ONE_FOLD, axes_of, few_enough, named, title, width_of
+from .panel import MAP, MATRIX, ONE_FOLD, axes_of, few_enough, named, title, width_of
 from .requested import findings_of, needs_folds, shown_layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_EXCLUDED = 'the criterion selects no unit for two contrasts: `test="rest"` pools the baseline'
 
 
 def distributions(
@@ -114,10 +116,10 @@ def map(
     if not rows:
         raise UserError(f"a map has the positions of a layer; {layer} has none: name another")
     values = np.array(rows[0]["map"], np.float64)
-    with axes_of(ax, 3, 2.8) as axis:
+    with axes_of(ax, *MAP) as axis:
         from matplotlib.ticker import PercentFormatter
 
-        name = f"{contrast}, {layer}"
+        name = f"{found['stores'][0]['label']}: {contrast}, {layer}"
         if np.nanmax(values, initial=0) > 0:
             most = draw_map(axis, values, found["contrasts"][0]["light"])
             form = PercentFormatter(1, symbol=None)
@@ -139,7 +141,8 @@ def overlap(
 ) -> Axes:
     """Plot the overlap of a layer's units selective for two contrasts, as Jaccard's index.
 
-    Grey: no unit is selective for either, or the criterion excludes that one is for both.
+    Grey: no unit is selective for either, or the criterion excludes that one is for both. The
+    default criterion excludes all: ``Criterion("rest")`` pools the baseline.
 
     Parameters
     ----------
@@ -165,13 +168,20 @@ def overlap(
     found = findings_of(analysis, "overlap", contrasts, layer)
     names = [one["name"] for one in found["contrasts"]]
     values = np.full((len(names), len(names)), np.nan)
-    for row in rows_of(found["stores"][0], "overlap"):
+    rows = rows_of(found["stores"][0], "overlap")
+    for row in rows:
         if row["jaccard"] is not None and not row["exclusive"]:
             values[row["contrast"], row["other"]] = row["jaccard"]
             values[row["other"], row["contrast"]] = row["jaccard"]
     head = f"{found['stores'][0]['label']}: {layer}"
     said = f"grey: none, or excluded by the criterion. Selective: {analysis.criterion}"
-    return _matrix(ax, values, names, head, said, "units of both / of either")
+    if np.isnan(values).all():
+        with axes_of(ax, *MATRIX) as axis:
+            excluded = any(row["exclusive"] for row in rows)
+            blank(axis, _EXCLUDED if excluded else "no selective units")
+            title(axis, head, f"selective: {analysis.criterion}")
+            return axis
+    return _matrix(ax, values, names, head, said, "units of both / of either", most=None)
 
 
 def confusion(analysis: Analysis, layer: str | None = None, *, ax: Axes | None = None) -> Axes:
@@ -243,15 +253,15 @@ def consistency(
 
 
 def _matrix(
-    ax: Axes | None, values: Any, names: list[str], head: str, said: str, label: str
-) -> Axes:
-    """A matrix on a scale from 0, or from -1 if any value is negative, to 1."""
-    side = 4.2
-    with axes_of(ax, side, side) as axis:
+    ax: Axes | None, values: Any, names: list[str], head: str, said: str, label: str,
+    most: float | None = 1,
+) -> Axes:  # fmt: skip
+    """A matrix on a scale from 0, or -1 if any value is negative, to ``most`` or its largest."""
+    with axes_of(ax, *MATRIX) as axis:
         negative = float(np.nanmin(np.array(values, np.float64), initial=0)) < 0
         lowest, ramp = (-1, "PuOr") if negative else (0, "cividis")
         shown = draw_matrix(
-            axis, (values, names, ""), width_of(axis), cmap=ramp, vmin=lowest, vmax=1
+            axis, (values, names, ""), width_of(axis), cmap=ramp, vmin=lowest, vmax=most
         )
         axis.figure.colorbar(shown, ax=axis, label=label, shrink=0.7)
         axis.set_facecolor(THEMES["light"]["grid"])  # of unknown values

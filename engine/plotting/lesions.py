@@ -10,7 +10,7 @@ from ..errors import shortened
 from ..lesions.result import QUANTITIES, LesionEffects
 from .axes import GREY, name_ticks, plain, style_of
 from .palette import of_category
-from .panel import axes_of, legend, named, require, title, width_of
+from .panel import NARROW, axes_of, legend, named, require, title, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def lesions(effects: LesionEffects, quantity: str | None = None, *, ax: Axes | N
     categories = list(dict.fromkeys(category for _, category in rows))
     names = list(dict.fromkeys(name for name, _ in rows))
     shifts = np.linspace(-_ROOM / 2, _ROOM / 2, len(names)) if len(names) > 1 else [0.0]
-    with axes_of(ax, 5, 3.2) as axis:
+    with axes_of(ax, *NARROW) as axis:
         axis.axhline(0, color=GREY, linewidth=0.4)
         for number, (name, shift) in enumerate(zip(names, shifts, strict=True)):
             own = [rows[name, category] for category in categories]

@@ -10,7 +10,7 @@ from ..values import listed
 from .axes import GREY, blank, name_ticks, plain, style_of
 from .curves import RANDOM_UNITS, Line, draw_quantity
 from .palette import of_category
-from .panel import axes_of, few_enough, legend, named, require, title, width_of
+from .panel import WIDE, axes_of, few_enough, legend, named, require, title, width_of
 from .tables import short
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def localizers(
     names = [named(labels.get(name, name), known, "contrast") for name in asked]
     few_enough(names, "contrasts")
     layers = list(dict.fromkeys(row.layer for row in rows))
-    with axes_of(ax, 6, 3.2) as axis:
+    with axes_of(ax, *WIDE) as axis:
         for name in names:
             own = [row for row in rows if labels.get(row.contrast, row.contrast) == name]
             x = [layers.index(row.layer) for row in own]

@@ -13,7 +13,7 @@ from ..values import listed
 from .axes import blank, draw_line, plain, style_of
 from .curves import MEASURES, label_axis
 from .palette import of_category
-from .panel import axes_of, few_enough, legend, named, require, title
+from .panel import NARROW, axes_of, few_enough, legend, named, require, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def training(
     rows = [row for row in values if (row.layer, row.measure) == (layer, measure)]
     label = f"{measure} (%)" if measure in SHARES else measure
     said = f"selective: {comparison.criterion}"
-    with axes_of(ax, 5, 3.2) as axis:
+    with axes_of(ax, *NARROW) as axis:
         for name, style in zip(names, styles, strict=True):
             own = {row.network: vars(row) for row in rows if row.contrast == name}
             shown = [_drawn(own.get(n, _MISSING), measure)

@@ -23,7 +23,7 @@ from ..layer import Layer
 from ..store.store_reader import StoreReader
 from .axes import FEW, GREY, blank, name_ticks, plain, style_of
 from .palette import of_category
-from .panel import ONE_FOLD, axes_of, few_enough, legend, title, width_of
+from .panel import NARROW, ONE_FOLD, axes_of, few_enough, legend, title, width_of
 from .tables import short
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def tuning(
     store = StoreReader.of(store)
     found = analyse(store, criterion, [layer], contrasts, "strength", resamples=1)
     few_enough(found.contrasts, "contrasts")
-    with axes_of(ax, 5, 3.2) as axis:
+    with axes_of(ax, *NARROW) as axis:
         axis.axhline(0, color=GREY, linewidth=0.4)
         head, said = f"{short(found.store)}: {found.layers[0]}", f"selective: {found.criterion}"
         curves = _standardised(store, found, criterion, store.layer(found.layers[0]))
