@@ -15,10 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fusiform.engine.networks.libraries.efficientnet_lite0 import write_weights
-
 from .test_cli import Command, fusiform
-from .test_demo import TRAINED, needs_weights
+from .test_demo import needs_weights
 
 __all__ = ["fusiform"]  # a fixture
 
@@ -73,11 +71,7 @@ def test_the_commands_of_lessons_print_what_is_shown(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     text = "\n".join(page.read_text() for page in LESSONS)
-    (demo, _), *others = dialogues(text)
-    assert demo == ["demo"]  # tests/test_demo.py runs it; lessons need its file of weights
-    (tmp_path / "fusiform-demo").mkdir()
-    write_weights(TRAINED, tmp_path / "fusiform-demo" / "efficientnet_lite0.safetensors")
-    for arguments, shown in others:
+    for arguments, shown in dialogues(text):
         answer = fusiform(*arguments)
         assert answer.code == 0, answer.err
         printed = iter(f"{answer.err}\n{answer.out}".splitlines())
