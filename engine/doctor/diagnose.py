@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import first_line
@@ -42,7 +45,7 @@ def doctor(
     }
     for topic, check in steps.items():
         note(f"checking: {topic}")
-        yield from guarded(topic, check)
+        yield from map(without_home, guarded(topic, check))
 
 
 def guarded(topic: str, check: Callable[[], Iterator[checks.Finding]]) -> Iterator[checks.Finding]:
@@ -52,3 +55,13 @@ def guarded(topic: str, check: Callable[[], Iterator[checks.Finding]]) -> Iterat
     except Exception as error:
         said = f"{type(error).__name__}: {first_line(error)}"
         yield checks.Finding(topic, f"cannot be checked: {said}"[:300], severity="unknown")
+
+
+def without_home(finding: checks.Finding) -> checks.Finding:
+    """A finding with ``~`` for the home folder, which names a user: findings are made public."""
+    home = os.path.expanduser("~")  # noqa: PTH111
+    if len(home) < 2:  # unknown, or the root
+        return finding
+    folder = re.compile(rf"(?<!\S){re.escape(home)}(?=[/\s:;,)]|$)")
+    found, advice = folder.sub("~", finding.found), folder.sub("~", finding.advice)
+    return replace(finding, found=found, advice=advice)
