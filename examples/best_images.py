@@ -41,8 +41,9 @@ print(recording)
 # %%
 # Look
 # ----
-# The four units of the last layer that tell faces from all other images best, by the area under the
-# ROC curve, and the six images to which each responds most:
+# The four units of the last layer that tell faces from all other images best on one half of the
+# stimuli. The areas under their ROC curves (AUC), and the images that they respond to most, are of
+# the other half.
 
 last = "global_pool.pool"
 plot.best_images(recording, "faces", last, units=4, images=6)
@@ -62,4 +63,5 @@ best = recording.frame(last).idxmax()
 print(Counter(category for _, category, _ in best))
 
 # %%
-# Units were selected by means over many images; their best single image is of that category, too.
+# Ten units of the layer were selected for each category, by means over many images. Their best
+# single images divide in the same way.

@@ -64,7 +64,7 @@ left, right = axes
 (100 * table[["share", "replicated"]]).plot.bar(ax=left, rot=20)
 left.set(ylabel="%", title=f"units selective for {category} in {layer}")
 right.imshow(jaccard, cmap="Blues", vmin=0, vmax=1)
-right.set_xticks(range(4), criteria, rotation=20)
+right.set_xticks(range(4), criteria, rotation=20, ha="right")
 right.set_yticks(range(4), criteria)
 right.set_title("Jaccard's index")
 for (i, j), value in np.ndenumerate(jaccard):

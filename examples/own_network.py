@@ -80,5 +80,5 @@ print(table[columns].to_string(index=False))
 
 # %%
 # With random weights, a position of a feature map hardly prefers an orientation, as its response
-# depends on where the bars happen to lie. The mean of a map does not: three quarters of
-# the maps prefer one orientation or the other.
+# depends on where the bars happen to lie. The mean of a map does not: most maps prefer
+# one orientation or the other.
