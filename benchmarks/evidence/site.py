@@ -30,8 +30,8 @@ WIDTHS = {"desktop": 1280, "phone": 390}
 QUESTIONS = {
     "own network": ("how-to/networks",),
     "memory": ("how-to/larger-scans", "explanation/memory-and-speed"),
-    "replicated": ("reference/definitions", "reference/glossary", "tutorial"),
-    "brain regions": ("how-to/brain-regions", "reference/definitions"),
+    "replicated": ("tutorial", "reference/definitions", "reference/glossary"),
+    "brain regions": ("how-to/brain-regions",),
     "resume": ("explanation/reliability", "how-to/trouble"),
     "face-selective units": ("tutorial",),
 }

@@ -33,12 +33,6 @@ COURSE = [
     "language.py",
     "export.py",
 ]
-HEADER = """Gallery
-=======
-
-Scripts to start from. Each runs offline on two cores, and can be downloaded as a notebook.
-"""
-
 _strict = ExitStack()
 
 
@@ -46,8 +40,6 @@ def copy(_: Sphinx) -> None:
     """Copy the scripts to the folder where they run."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     shutil.copytree(EXAMPLES, FOLDER, ignore=shutil.ignore_patterns("__pycache__"))
-    if not list(FOLDER.glob("GALLERY_HEADER.*")):
-        (FOLDER / "GALLERY_HEADER.rst").write_text(HEADER)
 
 
 def reset(_: dict[str, Any], __: str, when: str) -> None:
