@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import join, quote
+from shlex import join
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,9 +22,6 @@ from .shared_options import NOTHING_KEPT, Quiet, Seed
 
 if TYPE_CHECKING:
     from fusiform.engine.scanning.progress import Listener
-
-_WITH_EXTRA = "pip install 'fusiform[demo]'"
-_ANOTHER = f"{_WITH_EXTRA} && fusiform demo NEW_FOLDER"
 
 
 @command
@@ -47,23 +44,23 @@ def demo(
     Example: fusiform demo --open
     """
     from fusiform import make_stimuli, report
-    from fusiform.engine.networks.libraries.efficientnet_lite0 import installed_weights
+    from fusiform.engine.networks.libraries.demo import WITH_EXTRA, installed_weights
 
     if per_category < 4:
         raise UserError(
             f"two folds need at least 4 stimuli per category; got {per_category}: draw more"
         )
-    trained = installed_weights()
+    is_trained = installed_weights() is not None
     stimuli, page = directory / "stimuli", directory / "report.html"
     with _resumable(directory), listening(quiet) as told:
-        if trained is None:
-            told.note(f"the trained network is not installed ({_WITH_EXTRA}): scanning untrained")
+        if not is_trained:
+            told.note(f"the trained network is not installed ({WITH_EXTRA}): scanning untrained")
         if not stimuli.exists():
             make_stimuli(stimuli, per_category=per_category, seed=seed)
             told.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
-        stores = _scanned(directory, trained, seed, told)
+        stores = _scanned(directory, seed, told, is_trained=is_trained)
         report(stores, page, seed=seed, note=told.note)
-    _print_answer(stores, directory, is_trained=trained is not None)
+    _print_answer(stores, is_trained=is_trained)
     print()
     put(f"The report: {page}")
     if open_page and not webbrowser.open(page.resolve().as_uri()):
@@ -96,49 +93,40 @@ def _resumable(directory: Path) -> Iterator[None]:
         except BaseException:
             if not any(directory.glob("*.zarr*")):
                 shutil.rmtree(directory / "stimuli", ignore_errors=True)
-                for path in directory.glob("*.safetensors"):
-                    path.unlink()
                 unmark(directory)
             raise
         unmark(directory)
 
 
-def _scanned(directory: Path, trained: bytes | None, seed: int, told: Listener) -> list[str]:
+def _scanned(directory: Path, seed: int, told: Listener, *, is_trained: bool) -> list[str]:
     """Scan the network with its trained weights, if there are any, and untrained."""
     from fusiform import Network, scan
-    from fusiform.engine.networks.libraries.efficientnet_lite0 import (
-        LICENCE,
-        MODEL,
-        PACKAGE,
-        write_weights,
-    )
+    from fusiform.engine.networks.libraries.demo import LICENCE, NETWORK, PACKAGE
 
     networks = {"untrained.zarr": "none"}
-    if trained is not None:
-        weights = directory / "efficientnet_lite0.safetensors"
-        write_weights(trained, weights)
-        told.note(f"trained weights: {PACKAGE} ({LICENCE}), in {weights}")
-        networks = {"trained.zarr": str(weights), **networks}
+    if is_trained:
+        told.note(f"trained weights: {PACKAGE} ({LICENCE})")
+        networks = {"trained.zarr": "default", **networks}
     for name, weights_of in networks.items():
         if not (directory / name).exists():
             kept = f"the rest is kept in {directory}: the same command resumes it"
             with stopped_in_a_line(kept if any(directory.glob("*.zarr")) else NOTHING_KEPT):
-                network = Network(MODEL, weights_of, seed)
+                network = Network(NETWORK, weights_of, seed)
                 scan(network, directory / "stimuli", directory / name, progress=told)
     return [str(directory / name) for name in networks]
 
 
-def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
+def _print_answer(stores: list[str], *, is_trained: bool) -> None:
     """Print the units selective at thirds of the depth, and what to do next."""
     from fusiform import open_store
     from fusiform.engine.contrasts.language.criterion import DEFAULT
-    from fusiform.engine.networks.libraries.efficientnet_lite0 import MODEL
+    from fusiform.engine.networks.libraries.demo import NETWORK, WITH_EXTRA
 
     opened = [open_store(path) for path in stores]
     layers = [layer.name for layer in opened[0].layers]
     third = len(layers) // 3
     summarised(opened, DEFAULT, layers[third - 1 :: third])
-    weights = directory / "efficientnet_lite0.safetensors" if is_trained else "none"
+    weights = "" if is_trained else " --weights none"
     print()
     if is_trained:
         put(
@@ -146,8 +134,9 @@ def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
             "needs photographs."
         )
     else:
-        put(f"This network is untrained. To see a trained one beside it: {_ANOTHER}")
+        another = f"{WITH_EXTRA} && fusiform demo NEW_FOLDER"
+        put(f"This network is untrained. To see a trained one beside it: {another}")
     print()
     put("All layers, and the same network on your own images in a folder per category:")
     put_command(f"  fusiform summary {join(stores)}")
-    put_command(f"  fusiform scan {MODEL} FOLDER --weights {quote(str(weights))} -o own.zarr")
+    put_command(f"  fusiform scan {NETWORK} FOLDER{weights} -o own.zarr")

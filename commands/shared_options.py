@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _CRITERION, _OUTPUT, _RESOURCES = "Criterion", "Output", "Resources"
 _ASKED, _RANDOM = "Layers and contrasts", "Random draws"
 NOTHING_KEPT = "nothing was committed yet: nothing is left"
-MODEL_HELP = "NAME, torchvision:NAME, timm:NAME, clip:NAME, hf:NAME, or package.module:factory."
 
 Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Stores that scan wrote.")]
 OneStore = Annotated[str, typer.Argument(metavar="STORE", help="A store that scan wrote.")]

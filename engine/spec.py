@@ -45,9 +45,10 @@ class Network:
     Parameters
     ----------
     model
-        ``NAME`` of torchvision, ``clip:NAME``, ``timm:NAME``, ``hf:NAME``, ``PLUGIN:NAME`` or
-        ``package.module:factory``. From Python also a torch module, which is put in evaluation mode
-        on the scan's device, with channels last, and given back as it was.
+        ``NAME`` of torchvision, ``clip:NAME``, ``timm:NAME``, ``hf:NAME``,
+        ``demo:efficientnet_lite0``, ``PLUGIN:NAME`` or ``package.module:factory``. From Python also
+        a torch module, which is put in evaluation mode on the scan's device, with channels last,
+        and given back as it was.
     weights
         ``default`` (the library's own), ``none``, a tag, or FILE[:KEY]. ``none`` draws them from
         ``seed``. A file is in the ``.safetensors`` or the torch format; KEY names one of several

