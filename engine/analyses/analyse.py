@@ -78,7 +78,7 @@ class Analysis(Result):
         """The values as a pandas DataFrame.
 
         All of them, a row per value; or those of one analysis, a row per layer and contrast (of
-        ``consistency``, per two layers). ``docs/how-to/notebook.md`` describes the columns.
+        ``consistency``, per two layers). ``docs/how-to/python.md`` describes the columns.
 
         Raises
         ------
