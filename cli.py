@@ -18,6 +18,7 @@ from fusiform.commands import (
     lesioning,
     machine,
     notes,
+    plotting,
     scanning,
     stimuli,
     stores,
@@ -31,7 +32,7 @@ mount(app, "Ask", [asking.summary, asking.select, asking.query, asking.responses
 mount(
     app,
     "Analyse",
-    [analysing.analyse, comparing.compare, lesioning.lesion, analysing.report],
+    [analysing.analyse, comparing.compare, lesioning.lesion, plotting.plot, analysing.report],
 )
 mount(app, "Stores", [stores.info, stores.check, stores.archive, stores.merge])
 mount(app, "Machine", [machine.doctor, machine.bench])

@@ -20,10 +20,13 @@ from .shared_options import (
     Every,
     LayerNames,
     OneStore,
+    Positions,
     Preset,
     Quiet,
+    Regions,
     Resamples,
     Seed,
+    ShownStimuli,
     Stores,
     To,
     criterion_of,
@@ -129,21 +132,8 @@ def report(
     layers: LayerNames = None,
     contrasts: Contrasts = None,
     preset: Preset = None,
-    at: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NUMBER,...",
-            help="Positions of the stores in training, such as epochs; by default the numbers in "
-            "names such as epoch_005.zarr. Joined by commas; repeatable.",
-        ),
-    ] = None,
-    roi: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TABLE.csv",
-            help="Also compare the networks with these brain regions; columns as in compare.",
-        ),
-    ] = None,
+    at: Positions = None,
+    roi: Regions = None,
     recording: Annotated[
         list[str] | None,
         typer.Option(
@@ -151,10 +141,7 @@ def report(
             "strongest units. Joined by commas; repeatable."
         ),
     ] = None,
-    stimuli: Annotated[
-        Path | None,
-        typer.Option(help="The folder of these stimuli, if not where the recording says."),
-    ] = None,
+    stimuli: ShownStimuli = None,
     figures: Annotated[
         Path | None,
         typer.Option(

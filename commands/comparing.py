@@ -41,16 +41,22 @@ class NetworkOptions:
 
     Parameters
     ----------
-    measures : Measures to compare, joined by commas; repeatable: share, share_of_living,
+    measures
+        Measures to compare, joined by commas; repeatable: share, share_of_living,
         replicated, csi, d_prime, share_with_any (of feature maps), entropy, gini; by default
         share,replicated,csi,d_prime,gini.
-    pairing : Pair layers by name, the default, or by relative depth.
-    against : The store that each is compared with, by default the first.
-    at : Positions of checkpoints, such as epochs; with --against previous by default the number in
+    pairing
+        Pair layers by name, the default, or by relative depth.
+    against
+        The store that each is compared with, by default the first.
+    at
+        Positions of checkpoints, such as epochs; with --against previous by default the number in
         which their names differ.
-    allow : Differences that are allowed, and reported: stimuli, preprocessing, units, joined by
+    allow
+        Differences that are allowed, and reported: stimuli, preprocessing, units, joined by
         commas; repeatable.
-    resamples : Draws for intervals, by default 1000.
+    resamples
+        Draws for intervals, by default 1000.
     """
 
     measures: list[str] | None = None
@@ -67,14 +73,19 @@ class RegionOptions:
 
     Parameters
     ----------
-    roi : Compare with brain regions instead; columns: region, category (or stimulus, which takes a
+    roi
+        Compare with brain regions instead; columns: region, category (or stimulus, which takes a
         recording as STORE), response; or region, first, second, distance; optionally subject,
         ceiling.
-    correlation : pearson or spearman; by default pearson of responses, spearman of distances.
-    rearrangements : Permutations of a region's categories or stimuli, for p; by default 10000.
-    control_units : Also compare the other units of each layer, and as many random units. An
+    correlation
+        pearson or spearman; by default pearson of responses, spearman of distances.
+    rearrangements
+        Permutations of a region's categories or stimuli, for p; by default 10000.
+    control_units
+        Also compare the other units of each layer, and as many random units. An
         untrained network is a control too: name its store as well.
-    each_layer : All layers, not only the best.
+    each_layer
+        All layers, not only the best.
     """
 
     roi: Path | None = None
@@ -90,9 +101,11 @@ class LocalizerOptions:
 
     Parameters
     ----------
-    localizers : Compare the stimulus sets of two stores of one network instead: which units both
+    localizers
+        Compare the stimulus sets of two stores of one network instead: which units both
         select, and how those of one do on the other. Takes --allow preprocessing and --resamples.
-    categories : Categories to compare, with what the second store calls them if that differs,
+    categories
+        Categories to compare, with what the second store calls them if that differs,
         joined by commas; repeatable; by default all of the same name.
     """
 
@@ -172,7 +185,7 @@ def _networks(asked: _Asked, options: dict[str, Any]) -> None:
         _print_comparison(found, asked.every)
         return
     put_out(found.tables(), asked.to)
-    _warn(found, note)
+    warn(found, note)
 
 
 def _with_regions(asked: _Asked, options: dict[str, Any]) -> None:
@@ -207,10 +220,11 @@ def _localizers(asked: _Asked, options: dict[str, Any]) -> None:
         _print_localizers(found, asked.every)
         return
     put_out(found.tables(), asked.to)
-    _warn(found, note)
+    warn(found, note)
 
 
-def _warn(found: Comparison | LocalizerComparison, say: Callable[[str], None] = tell) -> None:
+def warn(found: Comparison | LocalizerComparison, say: Callable[[str], None] = tell) -> None:
+    """Say what two stores of a comparison differ in."""
     for warning in found.warnings:
         say(f"warning: {warning}")
 
@@ -223,7 +237,7 @@ def _print_comparison(found: Comparison, every: bool) -> None:
     for name, path, said in zip(names, found.stores, found.provenance, strict=True):
         put_heading(path, f"{said['model']} ({said['weights']})", f"{name:>{len(names[0])}}  ")
     put(f"selective: {found.criterion}")
-    _warn(found)
+    warn(found)
     for table in (*differences(found, every), *onsets(found, every)):
         print_titled(table)
     of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
@@ -277,7 +291,7 @@ def _print_localizers(found: LocalizerComparison, every: bool) -> None:
         if alone:
             put(f"without a counterpart in {3 - number}: {shortened(alone)}")
     put(f"selective: {found.criterion}")
-    _warn(found)
+    warn(found)
     for table in localizers(found, every):
         print_titled(table)
     print()

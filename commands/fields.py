@@ -235,7 +235,7 @@ def documented(noun: type) -> dict[str, str]:
     """First sentences on the fields, from the section Parameters of a dataclass's docstring."""
     _, _, section = (inspect.getdoc(noun) or "").partition("\nParameters\n----------\n")
     text = section.partition("\n\n")[0]
-    entries = re.findall(r"^(\w+)(?: :)?\s(.*(?:\n .*)*)", text, re.MULTILINE)
+    entries = re.findall(r"^(\w+)(?: : .*)?\n((?: .*\n?)+)", text, re.MULTILINE)
     return {name: _first_sentence(" ".join(said.split())) for name, said in entries}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -103,6 +104,29 @@ GoBack = Annotated[
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT),
+]
+Positions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at",
+        metavar="NUMBER,...",
+        help="Positions of the stores in training, such as epochs; by default the numbers in names "
+        "such as epoch_005.zarr. Joined by commas; repeatable.",
+    ),
+]
+Regions = Annotated[
+    Path | None,
+    typer.Option(
+        "--roi",
+        metavar="TABLE.csv",
+        help="Brain regions to compare the networks with; columns as in compare.",
+    ),
+]
+ShownStimuli = Annotated[
+    Path | None,
+    typer.Option(
+        "--stimuli", help="The folder of recorded stimuli, if not where the recording says."
+    ),
 ]
 To = Annotated[Destination, Of(panel=_OUTPUT)]
 Every = Annotated[

@@ -147,9 +147,12 @@ class Destination:
 
     Parameters
     ----------
-    form : Format; by default what the ending of --output tells, else table.
-    output : The file to write: .csv, .json, .parquet or .npz; else the answer is printed.
-    guard_formulas : In csv, put a ' before texts that a spreadsheet would run as formulas.
+    form
+        Format; by default what the ending of --output tells, else table.
+    output
+        The file to write: .csv, .json, .parquet or .npz; else the answer is printed.
+    guard_formulas
+        In csv, put a ' before texts that a spreadsheet would run as formulas.
 
     Raises
     ------

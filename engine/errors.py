@@ -58,8 +58,27 @@ class UserError(ValueError):
     """A request that cannot be carried out as given.
 
     The message is one line: the rule, what came instead, and the remedy. The command line prints it
-    without a traceback and exits with code 2. For a mistake within a text, the lines ``below``
-    point at it. Credentials are removed from URLs.
+    without a traceback and exits with code 2. Credentials are removed from URLs.
+
+    Parameters
+    ----------
+    message : str
+        The line.
+    *below : str
+        For a mistake within a text, lines that point at it.
+
+    Attributes
+    ----------
+    lines : tuple of str
+        The message and the lines below it.
+
+    Examples
+    --------
+    >>> try:
+    ...     fusiform.Design(folds=0)
+    ... except fusiform.UserError as error:
+    ...     print(error)
+    folds and batch size are at least 1; got 0 and 32
     """
 
     def __init__(self, message: str, *below: str) -> None:

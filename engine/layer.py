@@ -39,7 +39,22 @@ COORDINATES: dict[str, str] = {
 class Layer:
     """A recordable layer: a module of the network and its output for one stimulus.
 
-    ``dims`` and ``shape`` describe the output without its batch dimension; a unit is one element.
+    A unit is one element of the output.
+
+    Attributes
+    ----------
+    name : str
+        Dotted name of the module.
+    kind : str
+        Class of the module.
+    dims : tuple of str
+        Names of the dimensions, without that of the batch.
+    shape : tuple of int
+        Their lengths.
+    dtype : str
+        Type of the activations.
+    units : int
+        Number of units.
     """
 
     name: str

@@ -55,20 +55,38 @@ def merge(
     Stores of different stimuli must share network, layers, preprocessing and folds: moments of
     common categories are merged, other categories are appended in the order of ``paths``. Stores of
     the same stimuli must have different layers, which are put together. Shuffled labels are kept in
-    the second case only; saved contrasts are dropped.
+    the second case only; saved contrasts are dropped. Moments are combined as in Chan, Golub &
+    LeVeque (1979).
 
     Parameters
     ----------
-    paths : stores or their paths
-    output : the store to create
-    overwrite : replace an earlier store at ``output``
-    note : called with a message about anything that is not merged
-    progress : called with each layer whose contrasts are computed
+    paths : sequence of Store, str or path
+        Two or more stores or their paths.
+    output : str or path
+        The store to create.
+    overwrite : bool, default False
+        Replace an earlier store at ``output``.
+    note : callable, optional
+        Called with a message about anything that is not merged.
+    progress : callable, optional
+        Called with each layer whose contrasts are computed.
+
+    Returns
+    -------
+    Store
+        The merged store.
 
     Raises
     ------
-    UserError : fewer than two stores; stores that differ in anything else; a stimulus in more than
-        one store; see also :func:`drafting <fusiform.engine.store.writing.publishing.drafting>`
+    UserError
+        There are fewer than two stores; they differ in anything else; a stimulus is in more than
+        one store; ``output`` exists or cannot be written to.
+
+    Examples
+    --------
+    >>> merged = fusiform.merge(["r18.zarr", "r18-other.zarr"], "both.zarr")
+    >>> merged.counts.sum()
+    np.int64(48)
     """
     stores = listed(paths)
     if len(stores) < 2:

@@ -29,20 +29,31 @@ class Preprocessing:
 
     Parameters
     ----------
-    resize
+    resize : int, default 256
         Shorter side of the resized picture, in pixels.
-    crop
+    crop : int, default 224
         Side of the central square that is shown, in pixels.
-    interpolation
+    interpolation : str, default "bilinear"
         ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
-    mean
+    mean : tuple of float
         Mean of each channel, of values in [0, 1].
-    std
+    std : tuple of float
         Standard deviation of each channel.
-    squash
+    squash : bool, default False
         Resize both sides, whatever the proportions.
-    decoder
+    decoder : str, default "pillow"
         ``pillow``, or ``torchvision`` for JPEG files. Their pixels differ by rounding.
+
+    Raises
+    ------
+    UserError
+        A value is unknown or out of range.
+
+    Examples
+    --------
+    >>> own = fusiform.Preprocessing(resize=320, crop=288)
+    >>> own.resized(width=640, height=480)  # in pixels
+    (426, 320)
     """
 
     resize: int = 256

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .excerpt import MOST_COLUMNS, MOST_ROWS, excerpt
 from .table import Labels, Table, is_index, joined
 from .texts import number
 
 if TYPE_CHECKING:
     import pandas
+    from markupsafe import Markup
 
 # Rows that a notebook shows.
 _SHOWN = 10
 # Columns of one text, which a notebook shows above the rows.
-_OF_ALL = ("store", "recording", "criterion")
+_OF_ALL = ("store", "recording", "criterion", "regions")
 
 
 class Result(ABC):
@@ -33,39 +35,89 @@ class Result(ABC):
         """The result in long form, a row per value, in parts of the same columns."""
 
     def frame(self) -> pandas.DataFrame:
-        """The result in long form, a row per value, as a pandas DataFrame."""
+        """The result in long form, a row per value, as a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``quantity``, ``value``, mostly ``low`` and ``high``, and what they belong to:
+            ``docs/how-to/python.md`` lists them for every result.
+
+        Examples
+        --------
+        >>> top = fusiform.Criterion("rest", "top 1%")
+        >>> rows = fusiform.summary("r18.zarr", top, "layer4.1", "faces")
+        >>> list(rows.frame().columns)
+        ['store', 'criterion', 'layer', 'contrast', 'fold', 'quantity', 'value']
+        """
         return joined(list(self.tables())).frame()
 
     def __repr__(self) -> str:
         # Short: a notebook keeps it beside the HTML.
         return f"<fusiform.{type(self).__name__}: {self.more}>"
 
+    @property
+    def _drawn_by(self) -> str:
+        """Functions that draw the result."""
+        return ""
+
+    def _shares(self) -> Mapping[tuple[str, str], float]:
+        """Shares of selective units by layer and contrast, if these sum up the result."""
+        return {}
+
     def _repr_html_(self) -> str:
-        """The first rows, their number, and how to get all; escaped.
+        """Shares of selective units, or the first rows; how to get all, and what draws it; escaped.
 
         Columns that are empty in these rows are left out; a text of all of them stands above.
         """
         from .markup import definitions, table, tag
 
-        shown: list[Table] = []
+        parts: list[Table] = []
         number = 0
         for part in self.tables():
             if number < _SHOWN:
-                shown.append(part.take(slice(_SHOWN - number)))
+                parts.append(part.take(slice(_SHOWN - number)))
             number += len(part)
-        first = joined(shown)
+        first = joined(parts)
         rows = list(first.rows())
         cells = {name: [_cell(row[i]) for row in rows] for i, name in enumerate(first.stored)}
         common = {n: own[0] for n, own in cells.items() if n in _OF_ALL and len({*own}) == 1}
         columns = {n: own for n, own in cells.items() if n not in common and (any(own) or not own)}
+        shares = self._shares()
+        shown = shares_html(shares) if shares else table(
+            list(columns), list(zip(*columns.values(), strict=True))
+        )  # fmt: skip
+        said = "" if shares else f"{len(first):,} of {number:,} rows; "
         return tag(
             "div",
             tag("strong", f"fusiform.{type(self).__name__}"),
             f" {number:,} rows x {len(first.stored)} columns",
             definitions(common.items()),
-            table(list(columns), list(zip(*columns.values(), strict=True))),
-            tag("p", f"{len(first):,} of {number:,} rows; all: {self.more}"),
+            shown,
+            tag("p", f"{said}all: {self.more}"),
+            *([tag("p", f"figures: {self._drawn_by}")] if self._drawn_by else []),
         )
+
+
+def shares_html(shares: Mapping[tuple[str, str], float]) -> Markup:
+    """Shares of selective units by layer and contrast as a table in percent, shaded by share.
+
+    Of many layers and contrasts those that lead are shown, see :func:`.excerpt.excerpt`.
+    """
+    from .markup import join, table, tag
+
+    layers = {layer for layer, _ in shares}
+    part = excerpt(shares, min(MOST_ROWS, MOST_COLUMNS * len(layers)))
+    most = max(shares.values(), default=0) or 1
+    rows: dict[str, list[Any]] = {}
+    for (layer, contrast), share in shares.items():
+        if part.has(layer, contrast):
+            # Half transparent: a notebook's ground may be light or dark.
+            shade = f"background: rgba(48, 108, 216, {0.6 * share / most:.2f})"
+            rows.setdefault(layer, [layer]).append(tag("span", f"{100 * share:.2f}", style=shade))
+    names = [name for name in dict.fromkeys(name for _, name in shares) if name in part.contrasts]
+    said = [tag("p", part.said)] if part.said else []
+    return join([table(["selective %", *names], rows.values()), *said])
 
 
 def long_form(table: Table, intervals: Mapping[str, str] | None = None, before: str = "") -> Table:

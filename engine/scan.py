@@ -47,37 +47,58 @@ def scan(
 
     Parameters
     ----------
-    network : a :class:`fusiform.Network`, or its name or torch module alone. A module is given
-        back as it was: its mode, device and memory format
-    stimuli : :class:`fusiform.Stimuli`, or their source alone: a path, ``{category: images}``, a
-        map-style Dataset of (input, label), or an iterable of (inputs, labels)
-    output : the store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store.
-        By default the store is in memory
-    design : layers, units, folds, the null
-    resources : device, memory, threads, workers; they never change what is measured
-    overwrite : replace an earlier store at ``output``
-    restart : start again, discarding what an unfinished scan has done
-    go_back : where the last commit of an unfinished scan is damaged, continue from the one before
-    progress : notes and a bar where there is a terminal or a notebook; False is quiet, a
-        :class:`fusiform.Listener` hears both
+    network : Network, str or torch.nn.Module
+        The network; a name or a torch module stands for a :class:`fusiform.Network` of it. A module
+        is given back as it was: its mode, device and memory format.
+    stimuli : Stimuli, str, path, mapping, Dataset or iterable
+        The stimuli, or their source alone: a path, ``{category: images}``, a map-style Dataset of
+        (input, label), or an iterable of (inputs, labels).
+    output : str or path, optional
+        The store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store. By
+        default the store is in memory.
+    design : Design, optional
+        Layers, units, folds, the null.
+    resources : Resources, optional
+        Device, memory, threads, workers; they never change what is measured.
+    overwrite : bool, default False
+        Replace an earlier store at ``output``.
+    restart : bool, default False
+        Start again, discarding what an unfinished scan has done.
+    go_back : bool, default False
+        Where the last commit of an unfinished scan is damaged, continue from the one before.
+    progress : bool or Listener, default True
+        Notes and a bar where there is a terminal or a notebook; False is quiet, a
+        :class:`fusiform.Listener` hears both.
 
     Returns
     -------
-    the finished :class:`fusiform.Store`
+    Store
+        The finished store.
 
     Raises
     ------
-    UserError : the scan cannot be carried out as requested. What was done is kept; where nothing
-        was committed yet, nothing is left behind
-    KeyboardInterrupt : at SIGINT or SIGTERM, after the batch is done and committed (in the main
-        thread; elsewhere signals do not arrive); at a second SIGINT at once
+    UserError
+        The scan cannot be carried out as requested. What was done is kept; where nothing was
+        committed yet, nothing is left behind.
+    KeyboardInterrupt
+        At SIGINT or SIGTERM, after the batch is done and committed (in the main thread; elsewhere
+        signals do not arrive); at a second SIGINT at once.
+
+    See Also
+    --------
+    plan : Memory, disk and time of a scan, before it runs.
+    open_store : Open a store that exists.
+    record : Keep the responses of chosen units to every stimulus.
 
     Examples
     --------
-    >>> from fusiform import Design, Network, scan
-    >>> network = Network("resnet18", weights="none")
-    >>> store = scan(network, "stimuli/", "r18.zarr", design=Design(folds=3))  # doctest: +SKIP
-    >>> store.dataset("layer4.1").t.sel(category="faces").max().compute()  # doctest: +SKIP
+    >>> from fusiform import Design, Network
+    >>> network = Network("resnet18", weights="none", preprocessing={"resize": 64, "crop": 64})
+    >>> store = fusiform.scan(network, "stimuli", "new.zarr", design=Design(layers="layer4.1"))
+    >>> store.categories
+    ('bodies', 'faces', 'scenes', 'scrambled_scenes', 'scrambled_words', 'words')
+    >>> store.dataset("layer4.1")["t"].dims
+    ('category', 'channel', 'y', 'x')
     """
     request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
     existing, workers = Existing(overwrite, restart, go_back), workers_asked_for(request)

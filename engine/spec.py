@@ -44,27 +44,43 @@ class Network:
 
     Parameters
     ----------
-    model
+    model : str or torch.nn.Module
         ``NAME`` of torchvision, ``clip:NAME``, ``timm:NAME``, ``hf:NAME``,
         ``demo:efficientnet_lite0``, ``PLUGIN:NAME`` or ``package.module:factory``. From Python also
         a torch module, which is put in evaluation mode on the scan's device, with channels last,
         and given back as it was.
-    weights
+    weights : str, default "default"
         ``default`` (the library's own), ``none``, a tag, or FILE[:KEY]. ``none`` draws them from
         ``seed``. A file is in the ``.safetensors`` or the torch format; KEY names one of several
         sets.
-    seed
+    seed : int, default 0
         Seed of random numbers. It draws untrained weights, the null and random units.
-    preprocessing
+    preprocessing : Preprocessing or dict, optional
         Replaces the network's own, whole or by single values such as ``{"crop": 288}``.
-    precision
+    precision : str, optional
         ``float32``, ``tf32``, ``bfloat16``, ``float16``; by default its own. Parameters and images
         are cast, or with ``tf32`` multiplied in it. Moments are float64 in any case.
-    compile
+    compile : bool, default False
         Use ``torch.compile``, which rounds differently. It compiles the layers that hold no other
         recorded layer, in tens of seconds.
-    on_nondeterminism
+    on_nondeterminism : str, default "note"
         ``note`` or ``stop`` if responses depend on batch or run. A note is kept in the store.
+
+    Raises
+    ------
+    UserError
+        A value is unknown or out of range. Whether the model exists is found when it is built.
+
+    See Also
+    --------
+    load_backbone : Build the network as a scan would run it.
+    layers : Layers of the network that can be recorded.
+
+    Examples
+    --------
+    >>> network = fusiform.Network("resnet18", weights="none", seed=1)
+    >>> network.model, network.weights, network.seed
+    ('resnet18', 'none', 1)
     """
 
     model: Model
@@ -111,24 +127,40 @@ class Stimuli:
 
     Parameters
     ----------
-    source
+    source : str, path, mapping, Dataset or iterable
         Folder with a folder per category, table of files, shards, arrays, dataset or packed set.
         A table is a manifest (``.csv``, ``.parquet`` or ``.arrow``, with columns path, category and
         perhaps sha256) or an ``events.tsv`` of BIDS. Arrays are in HDF5 (``FILE.h5:ARRAY``) or
         NumPy files, a dataset is Hugging Face's on disk.
         From Python also ``{category: images}``, a map-style Dataset of (input, label), or an
         iterable of (inputs, labels): see ``docs/how-to/python.md``.
-    groups
+    groups : mapping, str or path, or a sequence of them, optional
         Join folders into categories; only these are shown. A mapping of category to folders,
         ``CATEGORY=FOLDER,...``, the name of a published localizer (``floc``), a ``.toml`` file, or
         several of these.
-    root
+    root : str or path, optional
         Another folder that files named in a table or dataset may lie in.
-    on_error
+    on_error : str, default "stop"
         ``stop`` at a stimulus that cannot be shown, or ``skip`` it. A skipped stimulus is left out
         of the counts and marked in the stimulus table.
-    categories
+    categories : sequence of str, optional
         Names of the labels of a Dataset or iterable, by default its ``classes``. From Python only.
+
+    Raises
+    ------
+    UserError
+        The source is of no known kind, or an option belongs to another kind of source. Whether
+        files exist is found when they are listed.
+
+    See Also
+    --------
+    check_stimuli : Decode every stimulus and report problems.
+
+    Examples
+    --------
+    >>> stimuli = fusiform.Stimuli("stimuli", groups={"texts": ["words", "scrambled_words"]})
+    >>> stimuli.on_error
+    'stop'
     """
 
     source: Any
@@ -205,9 +237,9 @@ class Design:
 
     Parameters
     ----------
-    layers
+    layers : str or sequence of str, default "blocks"
         ``blocks``, ``all``, ``leaf``, dotted names or globs. ``NAME.input`` is what a module takes.
-    units
+    units : str, default "all"
         ``all`` elements, means by ``channel``, ``token`` or ``patch``, ``cls``, attention ``head``,
         or a function of yours. ``channel`` averages over positions (all tokens, class token and
         registers too), ``patch`` over patches alone, ``token`` over channels; ``cls`` takes the
@@ -215,26 +247,37 @@ class Design:
         norm, averaged over tokens. Layers without these dimensions are recorded whole, or with
         ``cls``, ``patch`` and ``head`` left out. ``package.module:function`` takes activations
         ``[stimulus, ...]`` and returns units ``[stimulus, unit]``.
-    dims
+    dims : mapping of str to str or sequence of str, optional
         Dimensions of a layer that fusiform cannot infer. A mapping of layer, by name or glob, to
         names: ``channel,y,x``, ``token,channel``, ``axis_N`` for any other.
-    folds
+    folds : int, default 2
         Parts of the stimuli for cross-validation; 1 for none.
-    null
+    null : int, default 0
         Shuffles of the labels, for a permutation null.
-    null_units
+    null_units : int, default 1000
         Units of each layer in the null, drawn at random.
-    batch_size
+    batch_size : int, optional
         Stimuli per forward pass; by default 32 or what fits. A multiple of 8 keeps the network's
         rounding even.
-    store_dtype
+    store_dtype : str, default "float64"
         ``float64``, or ``float32`` at half the size. It is the type of stored means and sums of
         squares; ``float32`` rounds them to 6e-8 of themselves.
-    coordinates
+    coordinates : str, path or mapping, optional
         Coordinates of units, such as places on a simulated cortical sheet, kept beside them. A
         ``.csv`` or ``.parquet`` file with columns layer, unit (its index in the flattened layer)
         and numbers such as x_mm, y_mm; in Python also a mapping of such columns. They do not change
         what is measured.
+
+    Raises
+    ------
+    UserError
+        A value is unknown or out of range. Whether layers exist is found when the network is built.
+
+    Examples
+    --------
+    >>> design = fusiform.Design(layers=["layer3.*", "layer4.*"], units="channel", folds=3)
+    >>> design.layers
+    ('layer3.*', 'layer4.*')
     """
 
     layers: str | Sequence[str] = "blocks"
@@ -285,24 +328,35 @@ class Resources:
 
     Parameters
     ----------
-    device
+    device : str, optional
         ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default ``cuda`` if there is one. A torch module
         stays where it is.
-    memory_budget
+    memory_budget : int or str, optional
         Memory to use at most, as ``8GiB``; by default 90 % of free memory. It counts the program
         where the network runs. Where it is short, stimuli are shown several times, to some of the
-        layers each time.
-    decode_workers
+        layers each time. A number is in bytes.
+    decode_workers : int, optional
         Threads that decode images; by default a core each, at most 8. For a network on a GPU more
         than 4 are processes.
-    commit_every
+    commit_every : float, default 60
         Seconds between commits. A scan that is killed loses no more than this.
-    workers
+    workers : int, optional
         Processes of this machine that share the work. Results have the same bits.
-    scheduler
+    scheduler : str or dask cluster, optional
         Dask scheduler whose workers share the work. Its address, ``tcp://...``, or a cluster.
-    threads_per_worker
+    threads_per_worker : int, optional
         Threads of each worker; by default an equal share.
+
+    Raises
+    ------
+    UserError
+        A value is out of range, or a size of memory cannot be read.
+
+    Examples
+    --------
+    >>> resources = fusiform.Resources(memory_budget="8GiB", workers=2)
+    >>> resources.memory_bytes
+    8589934592
     """
 
     device: str | None = None

@@ -36,7 +36,16 @@ Column = NDArray[Any] | Labels
 class Table:
     """Columns of equal length, in order: text, or numbers as numpy arrays.
 
-    ``stored`` holds them with texts that repeat as :class:`Labels`.
+    ``table[name]`` is a column, ``len(table)`` the number of rows.
+
+    Attributes
+    ----------
+    columns : dict of str to array
+        The columns by name.
+    stored : dict of str to array or Labels
+        The columns by name; texts that repeat are stored once.
+    nbytes : int
+        Bytes of the columns; a text counts as a pointer.
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Any] | Column]) -> None:
@@ -119,11 +128,36 @@ class Table:
         )
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Rows of plain Python values; None where a value is missing."""
+        """Rows of plain Python values.
+
+        Yields
+        ------
+        tuple
+            The values of a row; None where a value is missing.
+
+        Examples
+        --------
+        >>> query = fusiform.open_store("r18.zarr").query("faces: channel == 0", "layer4.1")
+        >>> list(query.counts("layer").rows())
+        [('layer4.1', 4, 2048, 0.001953125)]
+        """
         yield from zip(*map(_plain, self.columns.values()), strict=True)
 
     def frame(self) -> pandas.DataFrame:
-        """The table as a pandas DataFrame."""
+        """The table as a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per column; missing indices are NA.
+
+        Examples
+        --------
+        >>> query = fusiform.open_store("r18.zarr").query("faces: channel == 0", "layer4.1")
+        >>> query.counts("layer").frame()
+              layer  matching  units     share
+        0  layer4.1         4   2048  0.001953
+        """
         import pandas
 
         return pandas.DataFrame(

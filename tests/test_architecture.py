@@ -184,7 +184,7 @@ def test_hosted_ci_runs_every_declared_python() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = {line.rpartition(" ")[2] for line in pyproject["project"]["classifiers"]}
     named = {version for version in named if version.startswith("3.")}
-    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text()
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert named
     assert named <= set(re.findall(r'"(3\.\d+)"', workflow))
 

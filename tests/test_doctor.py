@@ -484,3 +484,27 @@ def test_the_installation_path_is_reported(tmp_path: Path) -> None:
     origin = {"url": "file:///home/me/my%20clone", "dir_info": {"editable": True}}
     (folder / "direct_url.json").write_text(json.dumps(origin))
     assert checks.installed_in(distribution) == Path("/home/me/my clone")
+
+
+@pytest.mark.parametrize(
+    ("home", "found", "shown"),
+    [
+        ("/home/ada", "kept in /home/ada/.cache/fusiform", "kept in ~/.cache/fusiform"),
+        ("/home/ada", "/home/ada (ext4)", "~ (ext4)"),
+        ("/home/ada", "/home/adams, /mnt/home/ada/x", "/home/adams, /mnt/home/ada/x"),
+        ("/", "/data (ext4)", "/data (ext4)"),
+    ],
+)
+def test_the_home_folder_is_not_named(
+    doctor: Command, monkeypatch: pytest.MonkeyPatch, home: str, found: str, shown: str
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(
+        "fusiform.engine.doctor.diagnose.guarded",
+        lambda topic, _: iter([Finding(topic, found, found, "advice")]),
+    )
+    code, out, _ = doctor("-q")
+    assert code == 0
+    assert out.count(shown) == 16  # eight checks, each with its advice
+    if shown != found:
+        assert found not in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass
@@ -19,13 +20,15 @@ import fusiform
 from fusiform import Criterion, UserError
 from fusiform.cli import app
 from fusiform.engine.analyses.analyse import ANALYSES, Analysis
+from fusiform.engine.comparing.differences import Comparison
+from fusiform.engine.contrasts.summary import Summary
 from fusiform.engine.querying.formats import Format, format_of, write
 from fusiform.engine.responses import conversion
-from fusiform.engine.responses.answer import QUESTIONS, answer
+from fusiform.engine.responses.answer import QUESTIONS, Answer, answer
 from fusiform.engine.responses.discrimination import discriminate
 from fusiform.engine.responses.driving import driven
 from fusiform.engine.responses.tuning import tuning
-from fusiform.engine.results import Result, long_form
+from fusiform.engine.results import Result, long_form, shares_html
 from fusiform.engine.table import Labels, Table
 
 from . import test_responses
@@ -448,9 +451,16 @@ def test_every_result_is_shown_in_notebooks_and_escaped(
         assert len(repr(result)) < 100  # a notebook keeps it, too
         frame = result.frame()
         assert f"{len(frame):,} rows x {len(frame.columns)} columns" in html
-        assert f"{min(len(frame), 10)} of {len(frame):,} rows" in html
-        assert html.count("<tr>") == 1 + min(len(frame), 10)
+        if isinstance(result, Analysis | Summary):
+            assert html.count("<tr>") == 1 + len({row.layer for row in fusiform.summary(made_path)})
+        else:
+            assert f"{min(len(frame), 10)} of {len(frame):,} rows" in html
+            assert html.count("<tr>") == 1 + min(len(frame), 10)
         assert "frame()" in html
+        # What draws it is a function that exists; answers of a recording have none.
+        drawn = re.findall(r"fusiform\.plot\.(\w+)", html)
+        assert bool(drawn) == (not isinstance(result, Answer | Comparison))
+        assert set(drawn) <= set(fusiform.plot.__all__)
     fusiform.archive(made_path, regions.with_name("b.zarr.zip"))
     alone = answer(recording, "layers", layers="conv")  # no pair of layers
     assert "0 of 0 rows" in alone._repr_html_()
@@ -469,6 +479,24 @@ def test_every_result_is_shown_in_notebooks_and_escaped(
         html = result._repr_html_()
         assert contrasts not in html
         assert "&lt;b&gt;words&lt;/b&gt;" in html
+
+
+def test_shares_are_a_table_in_percent_of_the_leading_contrasts() -> None:
+    shares = {(f"l{i}", f"c{k}"): (k + 1) / 1000 for i in range(300) for k in range(30)}
+    html = shares_html(shares)
+    head, *rows = re.findall(r"<tr>(.*?)</tr>", html)
+    assert re.findall(r"<th[^>]*>(.*?)</th>", head)[1:] == [f"c{k}" for k in range(20, 30)]
+    assert len(rows) <= 20
+    assert re.findall(r"<td>(\w+)</td>", rows[0] + rows[-1]) == ["l0", "l299"]
+    assert re.findall(r">([\d.]+)</span>", rows[0]) == [f"{k / 10:.2f}" for k in range(21, 31)]
+    assert "10 of 30 contrasts (those that peak highest)" in html
+    assert "<p>" not in shares_html({("l", "<i>"): 0.0})
+    assert "&lt;i&gt;" in shares_html({("l", "<i>"): 0.0})
+
+
+def test_checkpoints_name_what_draws_them(made_path: Path) -> None:
+    found = fusiform.compare([made_path] * 2, CRITERION, at=[0, 1], resamples=5)
+    assert "fusiform.plot.training(comparison, layer)" in found._repr_html_()
 
 
 def test_a_recording_is_shown_in_notebooks_and_escaped(

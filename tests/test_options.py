@@ -76,7 +76,7 @@ def test_an_option_means_one_thing_in_every_command() -> None:
         kinds.setdefault(flag, set()).add(plain(kind))
         commands.setdefault(flag, set()).add(command)
     assert not {flag: own for flag, own in kinds.items() if len(own) > 1}
-    asking = {"summary", "select", "analyse", "compare", "lesion", "report", "responses"}
+    asking = {"summary", "select", "analyse", "compare", "lesion", "plot", "report", "responses"}
     assert commands["contrast"] == asking  # a query has a language of its own
     assert commands["units"] == {"layers", "plan", "scan", "record"}
     assert commands["by"] == {"record", "query"}

@@ -43,6 +43,12 @@ def found(made_path: Path) -> Analysis:
 
 
 @pytest.fixture(scope="module")
+def pooled(made_path: Path) -> Analysis:
+    """An analysis whose criterion may select a unit for two contrasts."""
+    return fusiform.analyse(made_path, Criterion("rest", "t > 0"), resamples=5)
+
+
+@pytest.fixture(scope="module")
 def compared(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> BrainComparison:
     """The synthetic store beside two regions of three subjects."""
     rng = np.random.default_rng(0)
@@ -106,6 +112,7 @@ def localized(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Loca
 @pytest.fixture(scope="module")
 def asks(
     found: Analysis,
+    pooled: Analysis,
     compared: BrainComparison,
     trained: Comparison,
     lesioned: LesionEffects,
@@ -123,7 +130,7 @@ def asks(
         "lesions": lambda **ax: plot.lesions(lesioned, **ax),
         "localizers": lambda **ax: plot.localizers(localized, **ax),
         "map": lambda **ax: plot.map(found, "faces", **ax),
-        "overlap": lambda **ax: plot.overlap(found, **ax),
+        "overlap": lambda **ax: plot.overlap(pooled, **ax),
         "regions": lambda **ax: plot.regions(compared, "FFA", **ax),
         "training": lambda **ax: plot.training(trained, "layer1.0", **ax),
         "tuning": lambda **ax: plot.tuning(made_path, "layer1.0", **ax),
@@ -235,6 +242,24 @@ def test_bands_are_the_intervals_of_the_analysis(found: Analysis) -> None:
             assert {(x, row.low), (x, row.high)} <= vertices
 
 
+def test_plots_that_share_an_axis_have_one_scale(made_path: Path) -> None:
+    """Points beyond the scale of one plot alone are marked at the edge of the common one."""
+    few = fusiform.analyse(made_path, Criterion(where="t > 4"), analyses="shares", resamples=5)
+    many = fusiform.analyse(made_path, Criterion(where="t > 0"), analyses="shares", resamples=5)
+    alone = [plot.by_depth(one).get_ylim() for one in (few, many)]
+    _, axes = pyplot.subplots(1, 2, sharey=True)
+    for one, ax in zip((few, many), axes, strict=True):
+        plot.by_depth(one, ax=ax)
+    assert alone[0][1] < alone[1][1]
+    limits = min(low for low, _ in alone), max(high for _, high in alone)
+    for one, ax in zip((few, many), axes, strict=True):
+        assert ax.get_ylim() == limits
+        beyond = {row.share for row in one.shares if row.share > limits[1]}
+        marks = [line for line in ax.get_lines() if line.get_label() == "_beyond"]
+        assert all(y == limits[1] for line in marks for y in line.get_ydata())
+        assert bool(marks) == bool(beyond)
+
+
 def test_random_units_and_other_categories_are_named_once(found: Analysis) -> None:
     for measure, name in (("gini", "as many random units"), ("strength", "other categories")):
         texts = [text.get_text() for text in plot.by_depth(found, measure).get_legend().get_texts()]
@@ -276,7 +301,9 @@ def test_an_analysis_without_selective_units_says_so(none: Analysis) -> None:
         plot.map(none, "faces"),
     ]
     for ax in plots:
-        assert any("selective units" in text.get_text() for text in ax.texts if not text.get_gid())
+        assert any(
+            "selective units" in text.get_text() for text in ax.texts if text.get_gid() == "blank"
+        )
         assert not [one for one in ax.get_lines() if any(one.get_ydata())]
         ax.figure.canvas.draw()
 
@@ -295,7 +322,7 @@ def test_names_are_shown_as_they_are(found: Analysis) -> None:
     rows = [
         replace(row, contrast=names[k], layer=r"$\frac") for k, row in enumerate(found.shares[:2])
     ]
-    odd = replace(found, contrasts=names, layers=(r"$\frac",), shares=tuple(rows), localisation=())
+    odd = replace(found, contrasts=names, layers=(r"$\frac",), shares=tuple(rows), placeless=())
     ax = plot.by_depth(odd)
     ax.figure.canvas.draw()
     shown = [text.get_text().strip().replace("\\$", "$") for text in ax.get_legend().get_texts()]
@@ -307,7 +334,7 @@ def test_a_hundred_layers_have_few_names(found: Analysis) -> None:
     rows = tuple(
         replace(found.shares[0], layer=name, share=k / 100) for k, name in enumerate(layers)
     )
-    many = replace(found, layers=layers, shares=rows, localisation=())
+    many = replace(found, layers=layers, shares=rows, placeless=())
     ax = plot.by_depth(many, contrasts="faces")
     assert points(ax, "faces") == {k: k / 100 for k in range(100)}
     assert 10 <= len(ax.get_xticks()) <= 40
@@ -355,7 +382,7 @@ def test_a_map_has_the_shares_of_positions(found: Analysis) -> None:
         assert image.get_clim() == (0, np.nanmax(np.array(row.map, float)))
 
 
-def test_matrices_have_the_values_of_the_analysis(made_path: Path, found: Analysis) -> None:
+def test_matrices_have_the_values_of_the_analysis(found: Analysis, pooled: Analysis) -> None:
     (image,) = plot.confusion(found, "head").images
     for row in found.confusion:
         if row.layer == "head":
@@ -364,17 +391,17 @@ def test_matrices_have_the_values_of_the_analysis(made_path: Path, found: Analys
     for name in ("spearman", "cka_folds"):
         (image,) = plot.consistency(found, name).images
         assert image.get_array().tolist() == [list(row) for row in getattr(found.consistency, name)]
-    both = fusiform.analyse(made_path, Criterion("rest", "t > 0"), resamples=5)
-    (image,) = plot.overlap(both, "head", ["faces", "scenes"]).images
+    (image,) = plot.overlap(pooled, "head", ["faces", "scenes"]).images
     (row,) = [
         row
-        for row in both.overlap
+        for row in pooled.overlap
         if (row.layer, row.contrast, row.other) == ("head", "faces", "scenes")
     ]
     assert image.get_array()[0, 1] == image.get_array()[1, 0] == row.jaccard
     assert row.jaccard
     assert image.get_array().mask[0, 0]
-    assert np.ma.count(plot.overlap(found, "head").images[0].get_array()) == 0
+    (text,) = [one for one in plot.overlap(found, "head").texts if one.get_gid() == "blank"]
+    assert 'the criterion selects no unit for two contrasts: `test="rest"`' in text.get_text()
 
 
 def test_layers_default_to_the_largest_share(found: Analysis) -> None:

@@ -24,6 +24,7 @@ from fusiform import UserError, analyse, open_store
 from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.markup import Markup, join, tag
 from fusiform.engine.plotting import palette
+from fusiform.engine.querying import notebook
 from fusiform.engine.querying.info import facts
 from fusiform.engine.querying.store import Store
 from fusiform.engine.reporting import excerpts
@@ -197,7 +198,7 @@ def test_layers_without_positions_are_apart_from_those_with(store: Store) -> Non
         for row in one.analysis.shares
     )
     one = replace(one, analysis=replace(one.analysis, shares=rows))
-    assert one.placeless == ("head",)
+    assert one.analysis.placeless == ("head",)
     said = words(headline([one]))
     assert "of its 30 units" in said or "of its 24 units" in said
     assert "Without positions: 100.0\N{NO-BREAK SPACE}% of the 11 units of head" in said
@@ -212,7 +213,7 @@ def test_layers_without_positions_are_apart_from_those_with(store: Store) -> Non
 def test_a_network_of_layers_without_positions_has_its_peaks_in_them(tmp_path: Path) -> None:
     made.fill(tmp_path / "flat.zarr", made.LAYERS[2:])
     one = reported(open_store(tmp_path / "flat.zarr"))
-    assert one.placeless == ()
+    assert one.analysis.placeless == ()
     assert "in head: " in words(headline([one]))
     assert "without positions" not in words(peaks([one])).lower()
 
@@ -559,13 +560,24 @@ def test_the_page_cites_the_study_and_the_software(page: str) -> None:
 # Notebooks
 
 
-def test_a_notebook_shows_a_store_and_reads_no_numbers(own_store: Store) -> None:
-    for folder in Path(own_store.path).iterdir():
-        if folder.is_dir() and "." in folder.name:
-            for chunk in folder.rglob("c*"):
-                if chunk.is_file():
-                    chunk.unlink()
+def test_a_notebook_shows_a_store_and_reads_its_masks_alone(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for chunk in Path(own_store.path).glob("*/*/c*"):  # of layers alone
+        if chunk.parent.name not in ("selective", "extremes"):  # extremes tell chunks to skip
+            chunk.unlink()
     shown = own_store._repr_html_()
+    counted = own_store.query("selective").counts()
+    assert re.findall(r">([\d.]+)</span>", shown) == [f"{100 * s:.2f}" for s in counted["share"]]
+    assert max(counted["share"]) > 0.1
+    monkeypatch.setattr(notebook, "_MOST_MASKS", 10)
+    assert "selective %" not in own_store._repr_html_()
+    monkeypatch.undo()
+    for chunk in Path(own_store.path).glob("*/*/c*"):
+        chunk.unlink()
+    shown = own_store._repr_html_()
+    assert "</span>" not in shown
+    assert "fusiform check" in shown
     assert "made-up (none)" in shown
     assert "&lt;b&gt;words&lt;/b&gt;" in shown
     assert "<b>" not in shown

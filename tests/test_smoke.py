@@ -65,6 +65,8 @@ compare a.zarr a.zarr --localizers --categories words,faces=bodies,bodies=faces 
 compare a.zarr a.zarr --localizers --resamples 20 -o localizers.csv
 compare a.zarr b.zarr --roi regions.csv --control-units --rearrangements 20
 compare recording.zarr --roi images.csv --rearrangements 20 -o correlated.csv
+plot a.zarr b.zarr --where t>1 --measures share,csi --resamples 20
+plot a.zarr --kind overlap --test rest --layers layer4.1 -o overlap.svg
 report a.zarr b.zarr --at 0,1 --roi regions.csv --resamples 20 -o results.html
 report a.zarr b.zarr --recording recording.zarr --resamples 20 --figures figures -o report.html
 doctor -o .

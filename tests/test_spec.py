@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from fusiform import (
 )
 
 SMALL = {"resize": 32, "crop": 32}
-NOUNS = (Network, Stimuli, Design, Resources, UnitRequest, Preprocessing)
 EXAMPLES = (
     Network("resnet18", "none", 3, {"crop": 64, "mean": [0.1, 0.2, 0.3]}, "float32", True, "stop"),
     Stimuli("stimuli/", {"faces": ["adult", "child"], "words": "words"}, "/data", "skip"),
@@ -83,15 +81,6 @@ def test_a_wrong_field_raises_where_the_noun_is_made(
     with pytest.raises(UserError, match=said) as caught:
         noun(**{**first, **fields})
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("noun", NOUNS)
-def test_every_field_has_a_help_text(noun: Any) -> None:
-    from inspect import getdoc
-
-    sections = re.split(r"Parameters\n-+\n", getdoc(noun) or "")
-    helps = dict(re.findall(r"^(\w+)\n    (\S.*)$", sections[1], re.M))
-    assert list(helps) == [field.name for field in dataclasses.fields(noun)]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: type(one).__name__)

@@ -16,10 +16,24 @@ from ..store.store_reader import StoreReader
 
 @dataclass(frozen=True)
 class Agreement:
-    """Units of a layer selective for a contrast by ``criterion`` and by ``other``, both in words.
+    """Units of a layer selective for a contrast by two criteria.
 
-    ``selective`` and ``other_selective`` count units by each criterion, ``both`` and ``either`` by
-    the two; ``jaccard`` is their ratio, None if no unit is selective.
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        The contrast.
+    criterion, other : str
+        The criteria in words.
+    selective, other_selective : int
+        Numbers of units selective by each.
+    both : int
+        Number of units selective by both.
+    either : int
+        Number of units selective by either.
+    jaccard : float or None
+        Their ratio; None if no unit is selective.
     """
 
     layer: str

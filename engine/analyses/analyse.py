@@ -23,6 +23,7 @@ from .census import Census, take_census
 from .consistency import SIMILARITIES, Consistency, Distance, LayerGeometries
 from .costs import affordable, cost_of
 from .localisation import Localisation, Neighbours, localisation
+from .maps import placeless
 from .overlap import Confusion, Overlap, confusion, overlap
 from .patterns import CategoryMeans
 from .shares import Share, shares
@@ -36,13 +37,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Analysis(Result):
-    """The rows of every analysis of one store under one criterion.
+    """Result of :func:`fusiform.analyse`: the rows of every analysis of one store.
 
-    ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
-    analysis that was not requested has no rows, or is None for ``consistency``. ``agreement``
-    compares the criterion with others, if given. ``nameless`` layers have dimensions without names:
-    they lack positions or feature maps until their dimensions are named. ``left_out`` says which
-    analyses were not computed because of their cost, a line each.
+    An analysis that was not requested has no rows, or is None for ``consistency``.
+
+    Attributes
+    ----------
+    store : str
+        Path of the store.
+    provenance : mapping
+        Attributes of its root.
+    criterion : str
+        The criterion in words.
+    contrasts : tuple of str
+        The contrasts.
+    categories : tuple of str
+        Categories of the store.
+    folds : int
+        Folds of the store.
+    layers : tuple of str
+        Names of the layers.
+    resamples : int
+        Number of random draws.
+    seed : int
+        Their seed.
+    shares : tuple of Share
+        Selective units, as shares of all and of the living ones.
+    specificity : tuple of Specificity
+        Held-out CSI and d' of selective units.
+    spread : tuple of Spread
+        Selective units over feature maps.
+    localisation : tuple of Localisation
+        Selective units by position.
+    strength : tuple of Strength
+        Held-out responses of selective units, in standard deviations.
+    overlap : tuple of Overlap
+        Units selective for two contrasts.
+    confusion : tuple of Confusion
+        Preferred categories on one fold and on another.
+    consistency : Consistency or None
+        Category geometries of layers, and their similarities.
+    agreement : tuple of Agreement
+        Units selected by other criteria too.
+    nameless : tuple of str
+        Layers with dimensions without names: they lack positions or feature maps until these are
+        named.
+    placeless : tuple of str
+        Layers without positions while others have them, as pooled ones: their shares do not
+        compare.
+    left_out : tuple of str
+        Analyses that were not computed because of their cost, a line each.
     """
 
     store: str
@@ -64,9 +108,15 @@ class Analysis(Result):
     consistency: Consistency | None
     agreement: tuple[Agreement, ...] = ()
     nameless: tuple[str, ...] = ()
+    placeless: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
     more = "frame(), a row per value; frame('shares'), a row per layer and contrast"
+
+    _drawn_by = "fusiform.plot.by_depth(analysis), map(analysis, contrast), distributions, ..."
+
+    def _shares(self) -> Mapping[tuple[str, str], float]:
+        return {(row.layer, row.contrast): row.share for row in self.shares}
 
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :data:`.frames.COLUMNS`."""
@@ -77,12 +127,32 @@ class Analysis(Result):
     def frame(self, analysis: str | None = None) -> pandas.DataFrame:
         """The values as a pandas DataFrame.
 
-        All of them, a row per value; or those of one analysis, a row per layer and contrast (of
-        ``consistency``, per two layers). ``docs/how-to/python.md`` describes the columns.
+        Parameters
+        ----------
+        analysis : str, optional
+            Name of an analysis, as ``shares``. By default all of them, in long form.
+
+        Returns
+        -------
+        pandas.DataFrame
+            All values, a row per value: columns ``quantity``, ``value``, ``low``, ``high`` and what
+            they belong to. Of one analysis, a row per layer and contrast (of ``consistency``, per
+            two layers) and the fields of its rows as columns.
 
         Raises
         ------
-        UserError : there is no such analysis, or it was not requested
+        UserError
+            There is no such analysis, or it was not requested.
+
+        Examples
+        --------
+        >>> top = fusiform.Criterion("rest", "top 1%")
+        >>> found = fusiform.analyse("r18.zarr", top, analyses=["shares", "spread"], resamples=20)
+        >>> frame = found.frame()
+        >>> list(frame.columns[:5])
+        ['store', 'criterion', 'analysis', 'layer', 'contrast']
+        >>> list(found.frame("spread").columns[:4])
+        ['layer', 'contrast', 'channels', 'selective']
         """
         from .frames import wide
 
@@ -128,33 +198,67 @@ def analyse(
     agreement: str | Criterion | Sequence[str | Criterion] = (),
     note: Callable[[str], None] = lambda _: None,
 ) -> Analysis:
-    """Analyse a store under a criterion; ``docs/reference/definitions.md`` defines every analysis.
+    """Analyse a store under a criterion: shares, spread, localisation, overlap, consistency.
 
-    Memory holds a slab, the rows, and the census of every layer that a thread analyses or that
-    waits for one. Analyses of all pairs of contrasts, categories or layers cost much at thousands;
-    see :mod:`.costs`.
+    ``docs/reference/definitions.md`` defines every analysis and names its source. Memory holds a
+    slab, the rows, and the census of every layer that a thread analyses or that waits for one.
+    Analyses of all pairs of contrasts, categories or layers cost much at thousands.
 
     Parameters
     ----------
-    store : a store or its path
-    criterion : the criterion that selects units
-    layers : names or globs of layers
-    contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
-    analyses : keys of :data:`ANALYSES`; by default all whose cost is small (``left_out`` has the
-        others)
-    resamples : number of draws of feature maps, of random units and of random permutations
-    seed : seed of all random draws
-    neighbours : neighbours on a map, for Moran's I: ``rook`` or ``queen``
-    distance : distance between two categories' patterns: ``correlation`` or ``euclidean``
-    similarities : how layers are compared: some of ``spearman``, ``kendall``, ``cka``,
-        ``cka_unbiased``
-    agreement : other criteria, or names of presets: which units they select too
-    note : called with a line about a requested analysis that costs much, before it is computed
+    store : Store, str or path
+        A store or its path.
+    criterion : Criterion, optional
+        The criterion that selects units.
+    layers : str or sequence of str, default "*"
+        Names or globs of layers.
+    contrasts : str or sequence of str, optional
+        As in :func:`fusiform.summary`; by default every category.
+    analyses : str or iterable of str, optional
+        Some of ``shares``, ``specificity``, ``spread``, ``localisation``, ``strength``,
+        ``overlap``, ``confusion``, ``consistency``; by default all whose cost is small
+        (``left_out`` has the others).
+    resamples : int, default 1000
+        Number of draws of feature maps, of random units and of random permutations.
+    seed : int, default 0
+        Seed of all random draws.
+    neighbours : str, default "rook"
+        Neighbours on a map, for Moran's I: ``rook`` or ``queen``.
+    distance : str, default "correlation"
+        Distance between two categories' patterns: ``correlation`` or ``euclidean``.
+    similarities : str or sequence of str, optional
+        How layers are compared: some of ``spearman``, ``kendall``, ``cka``, ``cka_unbiased``; by
+        default all.
+    agreement : str, Criterion or sequence of them, optional
+        Other criteria, or names of presets: which units they select too.
+    note : callable, optional
+        Called with a line about a requested analysis that costs much, before it is computed.
+
+    Returns
+    -------
+    Analysis
+        The rows of every analysis.
 
     Raises
     ------
-    UserError : an unknown analysis, layer, contrast, distance or kind of neighbours; an unfinished
-        scan; a requested analysis that takes more memory than there is
+    UserError
+        An analysis, layer, contrast, distance or kind of neighbours is unknown; the scan has not
+        finished; a requested analysis takes more memory than there is.
+
+    See Also
+    --------
+    summary : Counts and held-out means alone.
+    compare : The same measures for several networks.
+
+    Examples
+    --------
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> share = found.shares[0]
+    >>> share.layer, share.contrast, share.selective, share.units
+    ('layer3.1', 'bodies', 40, 4096)
+    >>> found.frame("shares").shape  # a row per layer and contrast
+    (12, 11)
     """
     store = StoreReader.of(store)
     requested = list(dict.fromkeys(ANALYSES if analyses is None else listed(analyses)))
@@ -224,5 +328,6 @@ def analyse(
         consistency=consistency,
         agreement=tuple(compared),
         nameless=tuple(layer.name for layer in named if layer.is_nameless),
+        placeless=placeless(named),
         left_out=tuple(left_out),
     )

@@ -25,11 +25,20 @@ MOST_VALUES = 2**23
 
 @dataclass(frozen=True)
 class Dissimilarity:
-    """The dissimilarity matrix ``rdm [category][category]`` of a layer over its living ``units``.
+    """The dissimilarity matrix of a layer over its living units.
 
-    ``reliability`` is Spearman's correlation between the matrices of two folds, averaged over all
-    pairs of folds; None for one fold. ``rdm`` is None if the matrices of all layers have more than
-    8 million values: ask for fewer layers.
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    units : int
+        Number of living units.
+    rdm : tuple of tuple, [category][category], or None
+        The matrix; None if the matrices of all layers have more than 8 million values: ask for
+        fewer layers.
+    reliability : float or None
+        Spearman's correlation between the matrices of two folds, averaged over all pairs of folds;
+        None for one fold.
     """
 
     layer: str
@@ -42,13 +51,27 @@ class Dissimilarity:
 class Consistency:
     """Dissimilarity matrices of layers, and similarities between layers ``[layer][layer]``.
 
-    ``spearman`` and ``kendall`` (tau-b) compare the upper triangles of two layers' matrices, and
-    ``cka`` is the linear CKA of their category means, ``cka_unbiased`` that by an unbiased
-    estimator, all on all stimuli. ``*_folds`` compare a layer on one fold with a layer on another
-    fold, averaged over all ordered pairs of folds: their diagonal is the reliability of a layer.
-    They are None for one fold, and all are if they were not requested. A value is None if a layer
-    has no living units or all its distances are equal, as with fewer than three categories (four
-    for ``cka_unbiased``).
+    A value is None if a layer has no living units or all its distances are equal, as with fewer
+    than three categories (four for ``cka_unbiased``). A matrix is None if it was not requested.
+
+    Attributes
+    ----------
+    distance : str
+        Distance between the patterns of two categories.
+    categories : tuple of str
+        The categories.
+    layers : tuple of str
+        Names of the layers.
+    rdms : tuple of Dissimilarity
+        The matrix of each layer.
+    spearman, kendall : tuple of tuple, or None
+        Spearman's and Kendall's (tau-b) correlation of the upper triangles of two layers' matrices,
+        on all stimuli.
+    cka, cka_unbiased : tuple of tuple, or None
+        Linear CKA of two layers' category means, and by an unbiased estimator, on all stimuli.
+    spearman_folds, kendall_folds, cka_folds, cka_unbiased_folds : tuple of tuple, or None
+        The same of a layer on one fold and a layer on another, averaged over all ordered pairs of
+        folds: their diagonal is the reliability of a layer. None for one fold.
     """
 
     distance: str

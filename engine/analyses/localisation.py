@@ -25,15 +25,36 @@ Neighbours = Literal["rook", "queen"]
 class Localisation:
     """The selective units of one layer and contrast by position.
 
-    ``map [y][x]`` is the share of a position's living units that are selective, None if there are
-    none. ``grid`` describes the positions: ``image``, the layer's rows and columns; ``patches``, a
-    square number of tokens, in rows; ``class token, patches``, one token more, which is left out;
-    ``sequence``, any other number of tokens, in one row. ``entropy`` of the numbers of selective
-    units is 1 if all positions have equally many, 0 if one has all; ``random`` is its chance level.
-    ``moran_i`` is Moran's I of the map among ``neighbours``, ``expected`` its mean over all
-    permutations of the positions, and ``p`` the share of random permutations (the identity among
-    them) in which it is at least as large. Values are None if no unit is selective, all positions
-    are equal, or there is one.
+    Values are None if no unit is selective, all positions are equal, or there is one.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        The contrast.
+    grid : str
+        The positions: ``image``, the layer's rows and columns; ``patches``, a square number of
+        tokens, in rows; ``class token, patches``, one token more, which is left out; ``sequence``,
+        any other number of tokens, in one row.
+    neighbours : str
+        ``rook`` or ``queen``.
+    places : int
+        Number of positions.
+    selective : int
+        Number of selective units.
+    entropy : float or None
+        Entropy of their numbers: 1 if all positions have equally many, 0 if one has all.
+    random : Chance or None
+        Its chance level.
+    moran_i : float or None
+        Moran's I of the map among neighbours.
+    expected : float or None
+        Its mean over all permutations of the positions.
+    p : float or None
+        Share of random permutations (the identity among them) in which it is at least as large.
+    map : tuple of tuple, [y][x]
+        Share of a position's living units that are selective, None if there are none.
     """
 
     layer: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,16 @@ from ..store.chunking import Slab
 
 # Dimensions of positions in an image or a sequence.
 _PLACES = ("y", "x", "token")
+
+
+def placeless(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Layers without positions, such as pooled ones, of a network that has others.
+
+    Their units average over the image and are few: their shares do not compare with those of maps.
+    """
+    mapped = {layer.name for layer in layers if math.prod(Maps(layer).shape or ()) > 1}
+    known = mapped.union(layer.name for layer in layers if layer.is_nameless)
+    return tuple(layer.name for layer in layers if layer.name not in known) if mapped else ()
 
 
 class Maps:

@@ -11,12 +11,24 @@ from .census import Census
 
 @dataclass(frozen=True)
 class Overlap:
-    """Units of a layer selective for ``contrast`` and for ``other``.
+    """Units of a layer selective for two contrasts.
 
-    ``both`` and ``either`` count units; ``jaccard`` is their ratio, None if no unit is selective
-    for either. ``expected`` is the expectation of ``both`` under independence among living units;
-    None if there are none. ``exclusive``: no unit can be selective for both, see
-    :mod:`..contrasts.language.exclusion`.
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast, other : str
+        The contrasts.
+    both : int
+        Number of units selective for both.
+    either : int
+        Number of units selective for either.
+    jaccard : float or None
+        Their ratio; None if no unit is selective for either.
+    expected : float or None
+        Expectation of ``both`` under independence among living units; None if there are none.
+    exclusive : bool
+        Whether no unit can be selective for both.
     """
 
     layer: str
@@ -31,11 +43,23 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Living units that prefer ``category`` on one fold and ``other`` on a later fold.
+    """Living units that prefer one category on one fold and another on a later fold.
 
     The preferred category has the largest mean response; units with ties on either fold are left
-    out. ``units`` counts over all pairs of folds; ``share`` is relative to all units that prefer
-    ``category`` on the first fold, None if there are none.
+    out.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    category : str
+        Preferred on the first fold.
+    other : str
+        Preferred on the later fold.
+    units : int
+        Number of units, over all pairs of folds.
+    share : float or None
+        Share of all units that prefer ``category`` on the first fold; None if there are none.
     """
 
     layer: str

@@ -211,7 +211,15 @@ def intervals(values: Floats) -> list[tuple[float | None, float | None]]:
 
 @dataclass(frozen=True)
 class Chance:
-    """A statistic of randomly placed units: its mean over draws, and their middle 95 %."""
+    """A statistic of randomly placed units.
+
+    Attributes
+    ----------
+    mean : float
+        Mean over draws.
+    low, high : float
+        Their middle 95 %.
+    """
 
     mean: float
     low: float

@@ -15,8 +15,26 @@ from .resampling import intervals, resampled
 class Share:
     """Selective units of one layer and contrast, as shares of all units and of the living ones.
 
-    ``low`` and ``high`` are the middle 95 % over draws of whole feature maps; None for a single
-    map. Shares of living units are None if there are none.
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        The contrast.
+    units : int
+        Number of units.
+    living : int
+        Number of living units.
+    selective : int
+        Number of selective units.
+    share : float
+        ``selective`` / ``units``.
+    low, high : float or None
+        Middle 95 % of the share over draws of whole feature maps; None for a single map.
+    share_of_living : float or None
+        ``selective`` / ``living``; None if none lives.
+    living_low, living_high : float or None
+        Middle 95 % of that.
     """
 
     layer: str

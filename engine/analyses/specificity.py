@@ -17,13 +17,30 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class Specificity:
-    """A measure (``csi``, ``d_prime``) of units selected on one fold, measured on the others.
+    """A measure of units selected on one fold, measured on the others.
 
-    ``units`` counts units with a finite value, once for every fold that selects them. ``mean`` is
-    their mean, ``low`` and ``high`` its middle 95 % over draws of whole feature maps, ``quantiles``
-    those at 5, 25, 50, 75 and 95 %. ``histogram`` counts values in equal bins between two
-    ``edges``; values beyond fall into the outer bins. Values are None if there are no units, or one
-    fold.
+    Values are None if there are no units, or one fold.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        The contrast.
+    measure : str
+        ``csi`` or ``d_prime``.
+    units : int
+        Number of units with a finite value, once for every fold that selects them.
+    mean : float or None
+        Their mean.
+    low, high : float or None
+        Its middle 95 % over draws of whole feature maps.
+    quantiles : tuple of float, or None
+        Quantiles at 5, 25, 50, 75 and 95 %.
+    edges : tuple of float
+        The outer edges of the histogram.
+    histogram : tuple of int, or None
+        Numbers of values in equal bins between the edges; values beyond fall into the outer bins.
     """
 
     layer: str

@@ -16,14 +16,34 @@ from .resampling import Chance, Floats, chance_levels, generator
 
 @dataclass(frozen=True)
 class Spread:
-    """Selective units of one layer and contrast over its feature maps (``channels``).
+    """Selective units of one layer and contrast over its feature maps.
 
-    ``with_any`` maps have at least one; ``per_channel_median`` and ``per_channel_largest`` are over
-    all maps. ``entropy`` is 1 if all maps have equally many, 0 if one has all; ``gini`` is 0 if all
-    maps have equally many, 1 - 1/channels if one has all. ``random`` holds the chance levels of
-    ``share_with_any``, ``entropy`` and ``gini``, by name, for as many units drawn at random from
-    the living ones. Values are None if no unit is selective or there is one map; ``random`` also if
-    maps have one unit.
+    Values are None if no unit is selective or there is one map; ``random`` also if maps have one
+    unit.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        The contrast.
+    channels : int
+        Number of feature maps.
+    selective : int
+        Number of selective units.
+    with_any : int
+        Number of maps with at least one.
+    share_with_any : float
+        Their share.
+    per_channel_median, per_channel_largest : float, int
+        Median and largest number of selective units in a map, over all maps.
+    entropy : float or None
+        1 if all maps have equally many, 0 if one has all.
+    gini : float or None
+        0 if all maps have equally many, 1 - 1/channels if one has all.
+    random : dict of str to Chance, or None
+        Chance levels of ``share_with_any``, ``entropy`` and ``gini``, by name, for as many units
+        drawn at random from the living ones.
     """
 
     layer: str

@@ -15,11 +15,28 @@ from .resampling import held_out_means, intervals
 class Strength:
     """Mean response of units selected on one fold to the other folds, as (response - M) / S.
 
-    M (``layer_mean``) and S (``layer_sd``) are mean and standard deviation of the responses of all
-    living units of the layer to all stimuli. ``preferred`` is the response to the target,
-    ``others`` to the baseline, and ``difference`` their difference, each with the middle 95 % over
-    draws of whole feature maps. ``units`` count once for every fold that selects them. Values are
-    None if there are no units, or one fold.
+    M and S are mean and standard deviation of the responses of all living units of the layer to
+    all stimuli. Intervals are the middle 95 % over draws of whole feature maps. Values are None if
+    there are no units, or one fold.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        The contrast.
+    units : int
+        Number of units, once for every fold that selects them.
+    preferred, preferred_low, preferred_high : float or None
+        Response to the target.
+    others, others_low, others_high : float or None
+        Response to the baseline.
+    difference, difference_low, difference_high : float or None
+        Their difference.
+    layer_mean : float or None
+        M.
+    layer_sd : float or None
+        S.
     """
 
     layer: str

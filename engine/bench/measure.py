@@ -27,10 +27,24 @@ _LOOK_EVERY = 0.02
 
 @dataclass(frozen=True)
 class Measurement:
-    """One line of a report: ``value`` of ``what`` in a ``setting``, in ``unit``.
+    """One measured value, as :func:`fusiform.bench` yields it.
 
-    ``compared`` holds ratios to measurements of the same turns: {"of read bandwidth": 0.8}.
-    ``note`` is a remark.
+    Attributes
+    ----------
+    part : str
+        Part of the benchmark.
+    what : str
+        The thing measured.
+    setting : str
+        Shapes, threads or numbers of images.
+    value : float
+        The value.
+    unit : str
+        Its unit.
+    compared : mapping of str to float
+        Ratios to measurements of the same turns: ``{"of read bandwidth": 0.8}``.
+    note : str
+        A remark.
     """
 
     part: str

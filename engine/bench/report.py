@@ -41,26 +41,46 @@ def bench(
 
     Parameters
     ----------
-    network : a :class:`fusiform.Network`, or a name: untrained weights cost the same. Its
-        ``precision`` and ``compile`` apply to the part ``network``
-    parts : ``kernels`` (GB/s against the read bandwidth; on a GPU against a copy), ``network`` (one
+    network : Network or str, default "resnet50"
+        A network, or a name: untrained weights cost the same. Its ``precision`` and ``compile``
+        apply to the part ``network``.
+    parts : str or sequence of str, optional
+        ``kernels`` (GB/s against the read bandwidth; on a GPU against a copy), ``network`` (one
         batch with all blocks recorded against the bare forward pass), ``decoding`` (images per
-        second and thread), ``memory`` (peak of whole scans by number of images)
-    device : as in :func:`fusiform.scan`
-    array_units, batch_sizes : shapes of the kernels' arrays ``[batch size, units]``; the largest
-        takes ``4 x units x batch size`` bytes, and twice that in float64
-    scan_images : numbers of images to scan, for ``memory``
-    batch_size : images per forward pass, for ``network`` and ``memory``
-    repeats : turns; the median counts. ``memory`` takes three scans each
-    note : called with the name of each part that begins
+        second and thread), ``memory`` (peak of whole scans by number of images); by default all.
+    device : str, optional
+        As in :class:`fusiform.Resources`.
+    array_units : int, default 5500000
+        Units of the kernels' arrays ``[batch size, units]``; the largest takes
+        ``4 x units x batch size`` bytes, and twice that in float64.
+    batch_sizes : int or sequence of int, default (8, 32, 128)
+        Batch sizes of the kernels' arrays.
+    scan_images : int or sequence of int, default (100, 1000)
+        Numbers of images to scan, for ``memory``.
+    batch_size : int, default 32
+        Images per forward pass, for ``network`` and ``memory``.
+    repeats : int, default 7
+        Turns; the median counts. ``memory`` takes three scans each.
+    note : callable, optional
+        Called with the name of each part that begins.
 
     Returns
     -------
-    measurements, one by one
+    iterator of Measurement
+        The measurements, one by one.
 
     Raises
     ------
-    UserError : an unknown part, device, precision or model; no compiler; a number out of range
+    UserError
+        A part, device, precision or model is unknown; there is no compiler; a number is out of
+        range.
+
+    Examples
+    --------
+    >>> small = fusiform.Network("squeezenet1_1", weights="none", preprocessing={"crop": 64})
+    >>> measured = list(fusiform.bench(small, parts="network", batch_size=1, repeats=1))
+    >>> measured[0].what, measured[0].unit
+    ('bare forward pass', 'ms')
     """
     network = Network(network, weights="none") if isinstance(network, str) else network
     parts, batch_sizes, images = listed(parts), listed(batch_sizes), listed(scan_images)

@@ -29,11 +29,30 @@ Against = Literal["first", "previous"]
 
 @dataclass(frozen=True)
 class Difference:
-    """A measure of one contrast in two networks, and its difference ``second`` - ``first``.
+    """A measure of one contrast in two networks, and its difference.
 
-    ``first`` and ``second`` number the networks. ``low`` and ``high`` bound the middle 95 % of the
-    difference over resampled feature maps, drawn separately for each network. Values are None where
-    there is nothing to measure.
+    Values are None where there is nothing to measure.
+
+    Attributes
+    ----------
+    layer : str
+        Layer of the first network.
+    other_layer : str
+        The corresponding layer of the second.
+    contrast : str
+        The contrast.
+    measure : str
+        The measure.
+    first, second : int
+        Numbers of the networks, from 1.
+    value : float or None
+        Value in the first network.
+    other_value : float or None
+        Value in the second.
+    difference : float or None
+        Value of the second minus that of the first.
+    low, high : float or None
+        Middle 95 % of the difference over feature maps, drawn separately for each network.
     """
 
     layer: str
@@ -51,10 +70,22 @@ class Difference:
 
 @dataclass(frozen=True)
 class Value:
-    """A measure of one contrast in one layer of a network, which ``network`` numbers.
+    """A measure of one contrast in one layer of a network.
 
-    ``low`` and ``high`` bound its middle 95 % over resampled feature maps. Values are None where
-    there is nothing to measure.
+    Attributes
+    ----------
+    network : int
+        Number of the network, from 1.
+    layer : str
+        Name of the layer.
+    contrast : str
+        The contrast.
+    measure : str
+        The measure.
+    value : float or None
+        Its value; None where there is nothing to measure.
+    low, high : float or None
+        Its middle 95 % over resampled feature maps.
     """
 
     network: int
@@ -68,13 +99,36 @@ class Value:
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Result):
-    """Networks side by side: their measures, and the differences between them.
+    """Result of :func:`fusiform.compare`: networks side by side.
 
-    ``stores`` are their paths, in order, and ``provenance`` the attributes of each root;
-    ``criterion`` is in words. Checkpoints have positions ``at`` on an ``axis``, such as ``epoch``,
-    and ``onsets``, which are exploratory (:mod:`.training`); other networks have None, and no
-    onsets. ``warnings`` list allowed mismatches between the stores, layers without a counterpart,
-    and a changed order.
+    Attributes
+    ----------
+    stores : tuple of str
+        Paths of the stores, in order.
+    provenance : tuple of mapping
+        Attributes of each root.
+    criterion : str
+        The criterion in words.
+    pairing : str
+        How layers were paired: by ``name`` or ``depth``.
+    against : str
+        The network that others are compared with: ``first`` or ``previous``.
+    axis : str or None
+        Kind of the positions, such as ``epoch``; None without positions.
+    at : tuple of float, or None
+        Positions of checkpoints.
+    resamples : int
+        Number of draws of feature maps.
+    seed : int
+        Their seed.
+    warnings : tuple of str
+        Allowed mismatches between the stores, layers without a counterpart, a changed order.
+    values : tuple of Value
+        Measures of each network.
+    differences : tuple of Difference
+        Differences between two networks.
+    onsets : tuple of Onset
+        Positions from which a share exceeds a reference; exploratory. Empty without positions.
     """
 
     stores: tuple[str, ...]
@@ -90,6 +144,10 @@ class Comparison(Result):
     values: tuple[Value, ...]
     differences: tuple[Difference, ...]
     onsets: tuple[Onset, ...]
+
+    @property
+    def _drawn_by(self) -> str:
+        return "" if self.at is None else "fusiform.plot.training(comparison, layer)"
 
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :mod:`.frames`."""
@@ -112,26 +170,62 @@ def compare(
 ) -> Comparison:
     """Compare networks that were shown the same stimuli, layer by layer.
 
+    Intervals are bootstrap percentiles over feature maps, drawn separately for each network;
+    ``docs/reference/definitions.md`` has the formulas.
+
     Parameters
     ----------
-    stores : two or more stores or their paths, such as checkpoints of a training run
-    criterion : the criterion that selects units
-    layers : names or globs of layers of the first store
-    contrasts : see :mod:`..contrasts.language.contrast`; by default every category
-    measures : keys of :data:`MEASURED`
-    pairing : pair layers by ``name``, or by relative ``depth``
-    against : compare every network with the ``first``, or with the ``previous`` one
-    at : positions of checkpoints, such as epochs, which are put in this order; by default, with
-        ``against="previous"``, the number in which the names of the stores differ
-    allow : mismatches to allow: ``stimuli``, ``preprocessing``, ``units``
-    resamples : number of draws of feature maps
-    seed : seed of the draws
+    stores : sequence of Store, str or path
+        Two or more stores or their paths, such as checkpoints of a training run.
+    criterion : Criterion, optional
+        The criterion that selects units.
+    layers : str or sequence of str, default "*"
+        Names or globs of layers of the first store.
+    contrasts : str or sequence of str, optional
+        As in :func:`fusiform.summary`; by default every category.
+    measures : str or sequence of str, optional
+        Some of ``share``, ``share_of_living``, ``replicated``, ``csi``, ``d_prime``,
+        ``share_with_any``, ``entropy``, ``gini``; by default all.
+    pairing : str, default "name"
+        Pair layers by ``name``, or by relative ``depth``.
+    against : str, default "first"
+        Compare every network with the ``first``, or with the ``previous`` one.
+    at : float or sequence of float, optional
+        Positions of checkpoints, such as epochs, which are put in this order; by default, with
+        ``against="previous"``, the number in which the names of the stores differ.
+    allow : str or sequence of str, optional
+        Mismatches to allow: ``stimuli``, ``preprocessing``, ``units``.
+    resamples : int, default 1000
+        Number of draws of feature maps.
+    seed : int, default 0
+        Seed of the draws.
+
+    Returns
+    -------
+    Comparison
+        Values, differences, and onsets of checkpoints.
 
     Raises
     ------
-    UserError : fewer than two stores, or stores that cannot be compared; no corresponding layers;
-        an unknown measure, pairing or contrast; positions that are not as many different numbers;
-        an unfinished scan
+    UserError
+        There are fewer than two stores, or they cannot be compared; no layers correspond; a
+        measure, pairing or contrast is unknown; positions are not as many different numbers; a scan
+        has not finished.
+
+    See Also
+    --------
+    compare_localizers : Two stimulus sets on one network.
+    compare_regions : A network beside regions of the brain.
+
+    Examples
+    --------
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.compare(["r18.zarr", "r18-seed1.zarr"], top, measures="gini", resamples=20)
+    >>> difference = found.differences[0]
+    >>> difference.layer, difference.contrast, difference.measure
+    ('layer3.1', 'bodies', 'gini')
+    >>> list(found.frame().columns[:5])
+    ['store', 'at', 'other_store', 'criterion', 'layer']
     """
     require_criterion(criterion)
     measures, allow = listed(measures), listed(allow)

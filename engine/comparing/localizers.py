@@ -44,14 +44,33 @@ _ALLOWED = ("preprocessing",)
 class LocalizerOverlap:
     """Overlap of the units that two localizers select in a layer, for corresponding contrasts.
 
-    ``contrast`` is in categories of the first, ``other_contrast`` of the second. ``selective`` and
-    ``other_selective`` count the units that each selects on all its stimuli, ``both`` those that
-    both select. ``jaccard`` is both / either, ``dice`` 2 both / (selective + other_selective), with
-    the middle 95 % over draws of whole feature maps. ``chance`` and ``map_chance`` are what
-    ``both`` would be if the selected units of each localizer lay at random: among all ``living``
-    units (those that live under both), and within their feature maps, of which each keeps its
-    number; means, and the middle 95 %. None where nothing is selected, and without several units in
-    a map.
+    Intervals are the middle 95 % over draws. Values are None where nothing is selected, and those
+    of ``map_chance`` without several units in a map.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        Contrast in categories of the first store.
+    other_contrast : str
+        Contrast in categories of the second.
+    units : int
+        Number of units of the layer.
+    living : int
+        Number of units that live under both localizers.
+    selective, other_selective : int
+        Numbers of units that each selects on all its stimuli.
+    both : int
+        Number of units that both select.
+    jaccard, jaccard_low, jaccard_high : float or None
+        ``both`` / either, over draws of whole feature maps.
+    dice, dice_low, dice_high : float or None
+        2 ``both`` / (``selective`` + ``other_selective``), over draws of whole feature maps.
+    chance, chance_low, chance_high : float or None
+        ``both`` if the selected units of each localizer lay at random among all living units.
+    map_chance, map_chance_low, map_chance_high : float or None
+        ``both`` if they lay at random within their feature maps, of which each keeps its number.
     """
 
     layer: str
@@ -80,12 +99,31 @@ class LocalizerOverlap:
 class CrossValidation:
     """Units that one localizer selects on all its stimuli, measured on the stimuli of the other.
 
-    ``selecting`` and ``measuring`` number the localizers. ``measure`` is ``replicated`` (the share
-    that the measuring one selects too), ``csi``, ``d_prime`` or ``auc_normal``; ``value`` its mean
-    over ``units``, those with a finite value. ``within`` is the same on the selecting localizer:
-    units that one of its folds selects, measured on its other folds. ``all_units`` is that of all
-    living units on the measuring localizer. Intervals are the middle 95 % over draws of whole
-    feature maps. None where there is nothing to measure.
+    Intervals are the middle 95 % over draws of whole feature maps. Values are None where there is
+    nothing to measure.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        Contrast in categories of the first store.
+    other_contrast : str
+        Contrast in categories of the second.
+    selecting, measuring : int
+        Numbers of the localizers, 1 or 2.
+    measure : str
+        ``replicated`` (the share that the measuring one selects too), ``csi``, ``d_prime`` or
+        ``auc_normal``.
+    units : int
+        Number of units with a finite value.
+    value, low, high : float or None
+        Mean over the units, and its interval.
+    within, within_low, within_high : float or None
+        The same on the selecting localizer: units that one of its folds selects, measured on its
+        other folds.
+    all_units : float or None
+        Mean of all living units on the measuring localizer.
     """
 
     layer: str
@@ -106,12 +144,32 @@ class CrossValidation:
 
 @dataclass(frozen=True, repr=False)
 class LocalizerComparison(Result):
-    """Two localizers on one network.
+    """Result of :func:`fusiform.compare_localizers`: two localizers on one network.
 
-    ``stores`` are their paths, and ``provenance`` the attributes of each root; ``criterion`` is in
-    words. ``matched`` lists the categories that correspond, ``unmatched`` those of each store that
-    have no counterpart. ``labels`` are short names of contrasts of the first store. ``warnings``
-    list stimuli in common, allowed differences and layers of one store alone.
+    Attributes
+    ----------
+    stores : tuple of str
+        Paths of the two stores.
+    provenance : tuple of mapping
+        Attributes of each root.
+    criterion : str
+        The criterion in words.
+    matched : tuple of tuple of str
+        Categories that correspond.
+    unmatched : tuple of tuple of str
+        Categories of each store that have no counterpart.
+    labels : mapping of str to str
+        Short names of contrasts of the first store.
+    resamples : int
+        Number of random draws.
+    seed : int
+        Their seed.
+    warnings : tuple of str
+        Stimuli in common, allowed differences, and layers of one store alone.
+    overlap : tuple of LocalizerOverlap
+        Units that both localizers select.
+    cross_validation : tuple of CrossValidation
+        Units that one localizer selects, measured on the other.
     """
 
     stores: tuple[str, str]
@@ -125,6 +183,8 @@ class LocalizerComparison(Result):
     warnings: tuple[str, ...]
     overlap: tuple[LocalizerOverlap, ...]
     cross_validation: tuple[CrossValidation, ...]
+
+    _drawn_by = "fusiform.plot.localizers(comparison)"
 
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :mod:`.frames`."""
@@ -144,23 +204,49 @@ def compare_localizers(
 ) -> LocalizerComparison:
     """Compare the units that two localizers select in one network.
 
+    ``docs/reference/definitions.md`` has the formulas: Jaccard's and Dice's coefficients with
+    their chance levels, and cross-validation in both directions.
+
     Parameters
     ----------
-    stores : two stores of one network, or their paths, each scanned with a stimulus set of its own
-    criterion : the criterion that selects units in both
-    layers : names or globs of layers of the first store
-    contrasts : in categories of the first store, see :mod:`..contrasts.language.contrast`; by
-        default every matched category against all other matched ones
-    categories : categories to compare, as ``faces``, or ``places=houses`` if the second store
-        calls them otherwise; or a mapping; by default all of the same name
-    allow : differences to allow: ``preprocessing``
-    resamples : number of draws of feature maps, and of random units
-    seed : seed of the draws
+    stores : sequence of Store, str or path
+        Two stores of one network, or their paths, each scanned with a stimulus set of its own.
+    criterion : Criterion, optional
+        The criterion that selects units in both.
+    layers : str or sequence of str, default "*"
+        Names or globs of layers of the first store.
+    contrasts : str or sequence of str, optional
+        In categories of the first store; by default every matched category against all other
+        matched ones.
+    categories : str or mapping, optional
+        Categories to compare, as ``faces``, or ``places=houses`` if the second store calls them
+        otherwise; or a mapping; by default all of the same name.
+    allow : str or sequence of str, optional
+        Differences to allow: ``preprocessing``.
+    resamples : int, default 1000
+        Number of draws of feature maps, and of random units.
+    seed : int, default 0
+        Seed of the draws.
+
+    Returns
+    -------
+    LocalizerComparison
+        Overlap and cross-validation, layer by layer.
 
     Raises
     ------
-    UserError : the stores are not two, or not of one network; fewer than two categories
-        correspond; a contrast has none in the other store; an unfinished scan
+    UserError
+        The stores are not two, or not of one network; fewer than two categories correspond; a
+        contrast has none in the other store; a scan has not finished.
+
+    Examples
+    --------
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> stores = ["r18.zarr", "r18-other.zarr"]
+    >>> found = fusiform.compare_localizers(stores, top, "layer4.1", "faces", resamples=20)
+    >>> overlap = found.overlap[0]
+    >>> overlap.selective, overlap.other_selective, 0 <= overlap.dice <= 1
+    (20, 20, True)
     """
     require_criterion(criterion)
     refuse_seed(seed)

@@ -50,12 +50,21 @@ class Axis(NamedTuple):
 
 @dataclass(frozen=True)
 class Onset:
-    """The position from which the share of selective units exceeds a ``reference``.
+    """The position from which the share of selective units exceeds a reference.
 
-    ``untrained`` is the first network: the interval of the difference lies above 0. ``chance`` is
-    the share that 5 % of the network's own shuffles reach. ``first`` is the first position above
-    the reference, ``lasting`` the first from which all later ones are above it too; None if none
-    is.
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        The contrast.
+    reference : str
+        ``untrained``, the first network: the interval of the difference lies above 0; or
+        ``chance``, the share that 5 % of the network's own shuffles reach.
+    first : float or None
+        First position above the reference; None if none is.
+    lasting : float or None
+        First position from which all later ones are above it too; None if none is.
     """
 
     layer: str

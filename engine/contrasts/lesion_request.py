@@ -21,20 +21,36 @@ class LesionRequest:
 
     Parameters
     ----------
-    contrast
+    contrast : str
         The contrast whose selective units are silenced, as ``faces`` or ``faces > bodies``.
-    layers
+    layers : str or sequence of str
         Layers in which units are silenced, all at once: names or globs.
-    criterion
+    criterion : Criterion, optional
         When a unit counts as selective.
-    controls
+    controls : str or sequence of str, optional
         Some of ``matched``, ``random``, ``least``; by default all. Controls are living units that
         are not selective: drawn with the same distribution of mean responses, drawn at random, or
         those that prefer neither side of the contrast.
-    draws
+    draws : int, default 5
         Draws of each control that is random, by default 5.
-    seed
+    seed : int, default 0
         Seed of the draws, and of intervals.
+
+    Raises
+    ------
+    UserError
+        A control is unknown, or a number is out of range.
+
+    See Also
+    --------
+    measure_lesions : Measure what the lesion changes.
+
+    Examples
+    --------
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> request = fusiform.LesionRequest("faces", "layer4.*", top, controls="matched", draws=2)
+    >>> request.controls
+    ('matched',)
     """
 
     contrast: str

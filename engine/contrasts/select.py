@@ -158,14 +158,41 @@ def save_contrast(
     """Write measures and masks of a contrast beside the moments, as ``LAYER/NAME/MEASURE``.
 
     The ``measures`` and ``selective`` are on all stimuli, ``selective_fold`` on those of each fold.
-    Without a ``contrast``, every category against all others is saved along a dimension
-    ``category``. An earlier contrast of that name is replaced once all is written; after an error
-    it is unchanged. ``note`` is called if another program is saving.
+    An earlier contrast of that name is replaced once all is written; after an error it is
+    unchanged.
+
+    Parameters
+    ----------
+    store : Store, str or path
+        A store or its path; a store that is given knows the contrast at once.
+    name : str
+        Name of the contrast in the store.
+    criterion : Criterion, optional
+        The criterion of the masks.
+    contrast : str, optional
+        A contrast such as ``faces > bodies``. By default every category against all others is
+        saved, along a dimension ``category``.
+    measures : str or sequence of str, default ("t", "log10_p", "q", "csi", "d_prime")
+        The measures to write.
+    progress : callable, optional
+        Called with each layer that has been written.
+    note : callable, optional
+        Called with a message if another program is saving.
 
     Raises
     ------
-    UserError : the name is invalid, a measure is unknown, or the store cannot be written to; see
-        also :func:`select`
+    UserError
+        The name is invalid, a measure is unknown, or the store cannot be written to; as
+        :meth:`Store.select` does.
+
+    Examples
+    --------
+    >>> store = fusiform.open_store("r18-seed1.zarr")
+    >>> fusiform.save_contrast(store, "animate", contrast="faces + bodies > scenes")
+    >>> list(store.saved)
+    ['animate']
+    >>> store.tree()["layer4.1/animate"]["t"].dims
+    ('channel', 'y', 'x')
     """
     store, measures = StoreReader.of(store), listed(measures)
     require_complete(store)

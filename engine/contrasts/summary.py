@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -34,11 +34,25 @@ COLUMNS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The units ``selected`` on one fold, measured on the others.
+    """The units selected on one fold, measured on the others.
 
-    ``replicated`` is the share selected again on another fold, averaged over those folds. ``csi``,
-    ``d_prime`` and ``response`` (to the target) are means over the units on all other stimuli,
-    without infinite values. None if no unit is selected or has a finite value.
+    Means are over units without infinite values. Values are None if no unit is selected or has a
+    finite value.
+
+    Attributes
+    ----------
+    fold : int
+        The fold that selects.
+    selected : int
+        Number of units that it selects.
+    replicated : float or None
+        Share of them selected again on another fold, averaged over those folds.
+    csi : float or None
+        Their mean CSI on all other stimuli.
+    d_prime : float or None
+        Their mean d' on all other stimuli.
+    response : float or None
+        Their mean response to the target on all other stimuli.
     """
 
     fold: int
@@ -53,10 +67,38 @@ class HeldOut:
 class Row:
     """Summary of one layer and contrast.
 
-    Counts the ``units`` of the layer, those that are ``dead`` (constant over all stimuli) or
-    ``nonfinite``, and those ``selective`` on all stimuli. ``held_out`` has an entry per fold, or
-    none for one fold. ``chance`` is the mean share selected under shuffled labels, ``chance_95``
-    the share that 5 % of the shuffles reach; None without shuffled labels.
+    Held-out values are averaged over the selecting folds, and None if there are none.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    contrast : str
+        The contrast.
+    units : int
+        Number of units of the layer.
+    dead : int
+        Number of units that are constant over all stimuli.
+    nonfinite : int
+        Number of units with NaN or infinite responses.
+    selective : int
+        Number of units that are selective on all stimuli.
+    held_out : tuple of HeldOut
+        Values by selecting fold; empty for one fold.
+    chance : float or None
+        Mean share selected under shuffled labels; None without shuffled labels.
+    chance_95 : float or None
+        Share that 5 % of the shuffles reach; None without shuffled labels.
+    share : float
+        Share of selective units.
+    replicated : float or None
+        Held-out share replicated.
+    csi : float or None
+        Held-out CSI.
+    d_prime : float or None
+        Held-out d'.
+    response : float or None
+        Held-out response to the target.
     """
 
     layer: str
@@ -101,9 +143,19 @@ class Row:
 
 
 class Summary(Result, list[Row]):
-    """The rows of a summary; ``store`` is the path of its store, ``criterion`` in words."""
+    """Result of :func:`fusiform.summary`: a list with a row per layer and contrast.
+
+    Attributes
+    ----------
+    store : str
+        Path of the store.
+    criterion : str
+        The criterion in words.
+    """
 
     more = "frame(), a row per value; Store.frame(), a row per layer and contrast"
+
+    _drawn_by = "fusiform.plot.by_depth(fusiform.analyse(store))"
 
     def __init__(self, rows: Iterable[Row], store: str, criterion: str) -> None:
         super().__init__(rows)
@@ -124,6 +176,9 @@ class Summary(Result, list[Row]):
             fold = held_out["fold"].astype(np.int32)
             yield self._long(Table({**named, **held_out.stored, "fold": fold}))
 
+    def _shares(self) -> Mapping[tuple[str, str], float]:
+        return {(row.layer, row.contrast): row.share or 0.0 for row in self}
+
     def _long(self, rows: Table) -> Table:
         own = long_form(rows).without("low", "high").labelled("criterion", self.criterion)
         return own.labelled("store", self.store).arranged(COLUMNS)
@@ -137,17 +192,45 @@ def summary(
 ) -> Summary:
     """Summarise a store under a criterion: a list with a row per layer and contrast.
 
+    ``docs/reference/definitions.md`` has the formulas.
+
     Parameters
     ----------
-    store : a store or its path
-    criterion : the criterion that selects units
-    layers : names or globs of layers
-    contrasts : see :mod:`.language.contrast`; by default every category
+    store : Store, str or path
+        A store or its path.
+    criterion : Criterion, optional
+        The criterion that selects units.
+    layers : str or sequence of str, default "*"
+        Names or globs of layers.
+    contrasts : str or sequence of str, optional
+        Contrasts such as ``faces`` (against all others), ``faces > bodies + scenes``, or a weighted
+        sum ``2 * faces - bodies - scenes``; by default every category.
+
+    Returns
+    -------
+    Summary
+        A list of :class:`~fusiform.engine.contrasts.summary.Row`; its ``frame()`` has a row per
+        value.
 
     Raises
     ------
-    UserError : the scan has not finished, a layer is unknown, or a contrast cannot be parsed or
-        does not fit the criterion
+    UserError
+        The scan has not finished, a layer is unknown, or a contrast cannot be parsed or does not
+        fit the criterion.
+
+    See Also
+    --------
+    Store.frame : The same as a table with a row per layer and contrast.
+    analyse : Shares with intervals, spread, localisation, overlap, consistency.
+
+    Examples
+    --------
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> rows = fusiform.summary("r18.zarr", top, "layer4.1", "faces")
+    >>> rows[0].layer, rows[0].contrast, rows[0].selective, rows[0].units
+    ('layer4.1', 'faces', 20, 2048)
+    >>> list(rows.frame().columns)
+    ['store', 'criterion', 'layer', 'contrast', 'fold', 'quantity', 'value']
     """
     store = StoreReader.of(store)
     parsed = parse_contrasts(contrasts, store.categories)

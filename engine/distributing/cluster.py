@@ -190,9 +190,15 @@ def _end_at_once(cluster: Any) -> None:
 
 @contextmanager
 def _client_of(scheduler: Any) -> Iterator[Any]:
+    kind = _distributed().Client
+    client = kind.__new__(kind)  # held, so that one that fails to connect can be closed
     try:
-        client = _distributed().Client(scheduler, timeout=_PATIENCE, set_as_default=False)
+        client.__init__(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
+        # Its thread would run on; and closed by the garbage collector while another client starts,
+        # it waits for a lock that this one holds.
+        with suppress(Exception):
+            client.close()
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         # Dask quotes the address with or without its scheme: remove user and password from both.
         user, at, _ = str(scheduler).rpartition("://")[2].rpartition("@")

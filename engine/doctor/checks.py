@@ -43,9 +43,18 @@ _SLOW = 50e6  # bytes per second
 
 @dataclass(frozen=True)
 class Finding:
-    """A fact about a ``topic``, with one line of ``advice`` unless all is well.
+    """A fact about this machine, as :func:`fusiform.doctor` yields it.
 
-    With a ``fault`` no scan can work; ``unknown`` could not be checked.
+    Attributes
+    ----------
+    topic : str
+        The thing checked.
+    found : str
+        The fact.
+    advice : str
+        One line of advice; empty if all is well.
+    severity : str
+        ``ok``, ``advice``, ``fault`` (no scan can work) or ``unknown`` (could not be checked).
     """
 
     topic: str

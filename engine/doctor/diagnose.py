@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import first_line
@@ -18,17 +21,31 @@ def doctor(
     """Check versions, devices, threads, memory and disk of this machine.
 
     A ResNet-18 and decoding are timed, the network in bfloat16 too where a CPU has instructions for
-    it. ``plan`` projects what a particular scan takes.
+    it.
 
     Parameters
     ----------
-    output : a store to be written, or its folder; 64 MiB are written there and removed
-    device : as in :func:`fusiform.scan`
-    note : called with the name of each check that begins
+    output : str or path, default "."
+        A store to be written, or its folder; 64 MiB are written there and removed.
+    device : str, optional
+        As in :class:`fusiform.Resources`.
+    note : callable, optional
+        Called with the name of each check that begins.
 
-    Returns
-    -------
-    findings, one by one; a scan works if none has the severity ``fault``
+    Yields
+    ------
+    Finding
+        A finding after the other; a scan works if none has the severity ``fault``.
+
+    See Also
+    --------
+    plan : Memory, disk and time of a particular scan.
+
+    Examples
+    --------
+    >>> first = next(fusiform.doctor())
+    >>> first.topic
+    'fusiform'
     """
     steps: dict[str, Callable[[], Iterator[checks.Finding]]] = {
         "versions": checks.check_versions,
@@ -42,7 +59,7 @@ def doctor(
     }
     for topic, check in steps.items():
         note(f"checking: {topic}")
-        yield from guarded(topic, check)
+        yield from map(without_home, guarded(topic, check))
 
 
 def guarded(topic: str, check: Callable[[], Iterator[checks.Finding]]) -> Iterator[checks.Finding]:
@@ -52,3 +69,13 @@ def guarded(topic: str, check: Callable[[], Iterator[checks.Finding]]) -> Iterat
     except Exception as error:
         said = f"{type(error).__name__}: {first_line(error)}"
         yield checks.Finding(topic, f"cannot be checked: {said}"[:300], severity="unknown")
+
+
+def without_home(finding: checks.Finding) -> checks.Finding:
+    """A finding with ``~`` for the home folder, which names a user: findings are made public."""
+    home = os.path.expanduser("~")  # noqa: PTH111
+    if len(home) < 2:  # unknown, or the root
+        return finding
+    folder = re.compile(rf"(?<!\S){re.escape(home)}(?=[/\s:;,)]|$)")
+    found, advice = folder.sub("~", finding.found), folder.sub("~", finding.advice)
+    return replace(finding, found=found, advice=advice)

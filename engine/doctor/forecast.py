@@ -29,17 +29,56 @@ _STIMULI = 96
 
 @dataclass(frozen=True)
 class Forecast:
-    """Memory, disk and time that a scan will take.
+    """Result of :func:`fusiform.plan`: memory, disk and time that a scan will take.
 
-    ``passes`` holds the layers of each pass over the ``stimuli``, in ``batches`` of ``batch_size``.
-    ``state_bytes`` are the live moments of the largest pass, ``store_bytes`` the most that the
-    store takes on the disk, ``activation_bytes`` what all activations would take in float32,
-    ``peak_bytes`` the most memory of the program where the network runs,
-    within ``budget_bytes``. ``network`` and ``decoding`` are images per second; ``advice`` says how
-    to speed up decoding if the network waits for it. ``seconds`` is the time of all passes without
-    compilation, ``contrast_seconds`` that of the contrasts. ``bfloat16_seconds`` is the time of the
-    passes with the network in bfloat16; None unless the scan is on a CPU with instructions for it,
-    leaves a network in float32 as it is, uncompiled, and could be measured.
+    Attributes
+    ----------
+    model : str
+        Name of the network.
+    device : str
+        Where it runs.
+    layers : tuple of Layer
+        The layers to be recorded.
+    passes : tuple of tuple of str
+        Names of the layers of each pass over the stimuli.
+    stimuli : int
+        Number of stimuli.
+    categories : tuple of str
+        Their categories.
+    folds : int
+        Number of folds.
+    batch_size : int
+        Stimuli per forward pass.
+    batches : int
+        Number of forward passes.
+    state_bytes : int
+        Bytes of the live moments of the largest pass.
+    store_bytes : int
+        Most bytes that the store takes on the disk.
+    activation_bytes : int
+        Bytes that all activations would take in float32.
+    peak_bytes : int
+        Most memory of the program where the network runs, in bytes.
+    budget_bytes : int or None
+        The memory budget in bytes.
+    network : float
+        Speed of the network, in images per second.
+    decoding : float
+        Speed of decoding, in images per second.
+    decode_workers : int
+        Threads or processes that decode.
+    advice : str
+        How to speed up decoding, if the network waits for it.
+    seconds : float
+        Time of all passes, without compilation.
+    contrast_seconds : float
+        Time of the contrasts, in seconds.
+    bfloat16_seconds : float or None
+        Time of the passes with the network in bfloat16. None unless the scan is on a CPU with
+        instructions for it, leaves a network in float32 as it is, uncompiled, and could be
+        measured.
+    bound : str
+        The slower of ``decoding`` and ``network``, for which the scan waits.
     """
 
     model: str
@@ -84,22 +123,52 @@ def plan(
 ) -> Forecast:
     """Memory, disk and time of a scan, before it runs.
 
-    Weights make no difference and are not loaded. Stimuli are listed, and some are decoded. Nothing
-    is written.
+    Weights make no difference and are not loaded. Stimuli are listed, and some are decoded. The
+    network is shown a few batches of noise. Nothing is written.
 
     Parameters
     ----------
-    network, stimuli, output, design, resources, progress : as in :func:`fusiform.scan`
-    overwrite, restart, go_back : as in :func:`fusiform.scan`
+    network : Network, str or torch.nn.Module
+        As in :func:`fusiform.scan`.
+    stimuli : Stimuli, str, path, mapping, Dataset or iterable
+        As in :func:`fusiform.scan`.
+    output : str or path, optional
+        The store to be created, which must not exist unless it may be replaced.
+    design : Design, optional
+        As in :func:`fusiform.scan`.
+    resources : Resources, optional
+        As in :func:`fusiform.scan`.
+    overwrite : bool, default False
+        As in :func:`fusiform.scan`.
+    restart : bool, default False
+        As in :func:`fusiform.scan`.
+    go_back : bool, default False
+        As in :func:`fusiform.scan`.
+    progress : bool or Listener, default True
+        As in :func:`fusiform.scan`.
+
+    Returns
+    -------
+    Forecast
+        Numbers of batches and passes, bytes of memory and disk, and seconds.
 
     Raises
     ------
-    UserError : the scan cannot be carried out as requested; it does not fit into memory; the output
-        exists, unless it may be replaced
+    UserError
+        The scan cannot be carried out as requested; it does not fit into memory; the output exists,
+        unless it may be replaced.
+
+    See Also
+    --------
+    scan : Run the scan.
+    doctor : Check the machine.
 
     Examples
     --------
-    >>> fusiform.plan("resnet50", "stimuli/").seconds  # doctest: +SKIP
+    >>> network = fusiform.Network("resnet18", preprocessing={"resize": 64, "crop": 64})
+    >>> forecast = fusiform.plan(network, "stimuli", design=fusiform.Design(layers="layer4.1"))
+    >>> forecast.passes, forecast.stimuli, forecast.seconds > 0
+    ((('layer4.1',),), 24, True)
     """
     from ..scanning.bar import listening
     from ..store.writing.publishing import refuse_existing

@@ -70,35 +70,57 @@ def measure_lesions(
 
     Parameters
     ----------
-    store : the store of a scan
-    request : which units are silenced, and their controls
-    network, stimuli : as in :func:`fusiform.scan`; by default those of the ``store``. A network of
-        your own, a module or a function, is given again
-    readout : ``package.module:function``, which is called with the network's output for a batch and
-        the list of its stimuli's categories, and returns numbers ``[stimulus]`` or ``[stimulus,
+    store : Store, str or path
+        The store of a scan.
+    request : LesionRequest
+        Which units are silenced, and their controls.
+    network : Network, str or torch.nn.Module, optional
+        As in :func:`fusiform.scan`; by default that of the ``store``. A network of your own, a
+        module or a function, is given again.
+    stimuli : Stimuli, str, path, mapping or Dataset, optional
+        As in :func:`fusiform.scan`; by default those of the ``store``.
+    readout : str, optional
+        ``package.module:function``, which is called with the network's output for a batch and the
+        list of its stimuli's categories, and returns numbers ``[stimulus]`` or ``[stimulus,
         quantity]``; or ``classes``, the default of a network that ends in class scores: the
         probability of the class that the intact network chooses, whether it is still chosen, and
-        the total variation distance from the intact network's probabilities
-    resamples : draws of stimuli, for intervals
-    batch_size : stimuli per forward pass; by default as in the scan
-    resources : device, memory, threads
-    progress : see :func:`fusiform.scan`
+        the total variation distance from the intact network's probabilities.
+    resamples : int, default 1000
+        Draws of stimuli, for intervals.
+    batch_size : int, optional
+        Stimuli per forward pass; by default as in the scan.
+    resources : Resources, optional
+        Device, memory, threads.
+    progress : bool or Listener, default True
+        As in :func:`fusiform.scan`.
 
     Returns
     -------
-    :class:`LesionEffects <fusiform.engine.lesions.result.LesionEffects>`
+    LesionEffects
+        Changes by every lesion, and their differences from those by controls.
 
     Raises
     ------
-    UserError : no selective units, or too few others; a network other than the scan's; a network
-        without class scores and no ``readout``; a readout that fails
-    KeyboardInterrupt : at SIGINT or SIGTERM, after a batch; nothing is kept
+    UserError
+        There are no selective units, or too few others; the network is another than the scan's; it
+        has no class scores and there is no ``readout``; the readout fails.
+    KeyboardInterrupt
+        At SIGINT or SIGTERM, after a batch; nothing is kept.
+
+    See Also
+    --------
+    lesion : Silence units of a module for measurements of your own.
 
     Examples
     --------
-    >>> found = fusiform.measure_lesions(  # doctest: +SKIP
-    ...     "r50.zarr", LesionRequest("faces", "layer4.2", Criterion("rest", "t > 5")))
-    >>> found.frame()  # doctest: +SKIP
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> request = fusiform.LesionRequest("faces", "layer4.1", top, controls="random", draws=1)
+    >>> effects = fusiform.measure_lesions("r18.zarr", request, resamples=20)
+    >>> effects.lesions, effects.quantities
+    (('selective', 'random'), ('probability', 'same_choice', 'total_variation'))
+    >>> difference = effects.differences[0]
+    >>> difference.quantity, difference.control, difference.category
+    ('probability', 'random', 'bodies')
     """
     refuse_numbers(resamples=resamples)
     if resamples < 1:

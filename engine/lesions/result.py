@@ -26,10 +26,22 @@ COLUMNS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Silenced:
-    """The units that a ``lesion`` silences in a layer: the selective ones, or a control.
+    """The units that a lesion silences in a layer.
 
-    ``units`` of ``living`` ones are silenced; ``response`` is the mean of their mean responses to
-    the stimuli that selected units. All are means over draws, and over the folds that select.
+    All numbers are means over draws, and over the folds that select.
+
+    Attributes
+    ----------
+    lesion : str
+        ``selective``, or the name of a control.
+    layer : str
+        Name of the layer.
+    units : float
+        Number of units that are silenced.
+    living : float
+        Number of living units.
+    response : float
+        Mean of their mean responses to the stimuli that selected units.
     """
 
     lesion: str
@@ -41,13 +53,27 @@ class Silenced:
 
 @dataclass(frozen=True)
 class Effect:
-    """A quantity of the readout in one ``category``, with and without a ``lesion``.
+    """A quantity of the readout in one category, with and without a lesion.
 
-    ``category`` may also be the contrast of the lesion: then values are the contrast's weights
-    times those of the categories. ``intact`` and ``lesioned`` are means over ``stimuli`` and draws;
-    ``change`` is lesioned less intact, ``low`` and ``high`` its 95 % interval over resampled
-    stimuli. ``draw_low`` and ``draw_high`` are the smallest and largest change of a draw; None
-    without several.
+    Attributes
+    ----------
+    quantity : str
+        The quantity.
+    lesion : str
+        ``selective``, or the name of a control.
+    category : str
+        A category; or the contrast of the lesion: then values are the contrast's weights times
+        those of the categories.
+    stimuli : int
+        Number of stimuli.
+    intact, lesioned : float
+        Means over stimuli and draws.
+    change : float
+        ``lesioned`` less ``intact``.
+    low, high : float
+        95 % interval of the change over resampled stimuli.
+    draw_low, draw_high : float or None
+        Smallest and largest change of a draw; None without several.
     """
 
     quantity: str
@@ -65,11 +91,23 @@ class Effect:
 
 @dataclass(frozen=True)
 class LesionDifference:
-    """The change by the selective units less that by a ``control``, in one ``category``.
+    """The change by the selective units less that by a control, in one category.
 
     Where ``category`` is the contrast of the lesion, it is their interaction: whether the lesion of
     selective units changes the target's categories more than others, beyond what the control does.
-    ``low`` and ``high`` are the 95 % interval over resampled stimuli.
+
+    Attributes
+    ----------
+    quantity : str
+        The quantity.
+    control : str
+        Name of the control.
+    category : str
+        A category, or the contrast of the lesion.
+    difference : float
+        The difference of the two changes.
+    low, high : float
+        Its 95 % interval over resampled stimuli.
     """
 
     quantity: str
@@ -82,14 +120,48 @@ class LesionDifference:
 
 @dataclass(frozen=True, repr=False)
 class LesionEffects(Result):
-    """Changes of a network's readout by a lesion of selective units, and by controls.
+    """Result of :func:`fusiform.measure_lesions`.
 
-    ``store`` is the path of the scan that selected units, ``provenance`` the attributes of its
-    root, ``criterion`` in words. ``categories`` are those of the stimuli; ``contrast_row`` names
-    the contrast among the categories of rows, and is empty if the stimuli lack some of its
-    categories. ``selected_on`` says which stimuli selected the units: ``other folds`` than those
-    that were measured, ``other stimuli``, or ``the same stimuli``. ``readout`` is ``classes`` or
-    the name of a function, ``quantities`` its values.
+    Attributes
+    ----------
+    store : str
+        Path of the scan that selected units.
+    provenance : mapping
+        Attributes of its root.
+    contrast : str
+        The contrast whose selective units were silenced.
+    contrast_row : str
+        Name of the contrast among the categories of rows; empty if the stimuli lack some of its
+        categories.
+    criterion : str
+        The criterion in words.
+    layers : tuple of str
+        Layers in which units were silenced.
+    readout : str
+        ``classes`` or the name of a function.
+    quantities : tuple of str
+        Values of the readout.
+    categories : tuple of str
+        Categories of the stimuli.
+    selected_on : str
+        Which stimuli selected the units: ``other folds`` than those that were measured, ``other
+        stimuli``, or ``the same stimuli``.
+    stimuli : int
+        Number of stimuli.
+    draws : int
+        Draws of each control that is random.
+    resamples : int
+        Draws of stimuli, for intervals.
+    seed : int
+        Seed of the draws.
+    silenced : tuple of Silenced
+        Numbers of units, and their mean response, by lesion and layer.
+    effects : tuple of Effect
+        Each quantity with and without each lesion, by category.
+    differences : tuple of LesionDifference
+        Changes by the selective units less those by each control.
+    lesions : tuple of str
+        Names of the lesions: the selective units, and the controls.
     """
 
     store: str
@@ -109,6 +181,8 @@ class LesionEffects(Result):
     silenced: tuple[Silenced, ...]
     effects: tuple[Effect, ...]
     differences: tuple[LesionDifference, ...]
+
+    _drawn_by = "fusiform.plot.lesions(effects)"
 
     @property
     def lesions(self) -> tuple[str, ...]:

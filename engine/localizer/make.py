@@ -42,19 +42,35 @@ def make_stimuli(
 
     Parameters
     ----------
-    directory : a new or empty folder for ``<category>/<category>-<i>.png``, with i from 1
-    per_category : pictures per category, at least 1
-    size : side of each picture in pixels, at least 32
-    seed : 0 or more
+    directory : str or path
+        A new or empty folder for ``<category>/<category>-<i>.png``, with i from 1.
+    per_category : int, default 48
+        Pictures per category, at least 1.
+    size : int, default 256
+        Side of each picture in pixels, at least 32.
+    seed : int, default 0
+        0 or more.
 
     Returns
     -------
-    the written files, category by category
+    list of pathlib.Path
+        The written files, category by category.
 
     Raises
     ------
-    UserError : an argument is out of range, or ``directory`` is not empty or not writable; nothing
-        is left behind
+    UserError
+        An argument is out of range, or ``directory`` is not empty or not writable; nothing is left
+        behind.
+
+    See Also
+    --------
+    scramble_stimuli : Scrambled controls of your own images.
+
+    Examples
+    --------
+    >>> files = fusiform.make_stimuli("drawn", per_category=2, size=32)
+    >>> len(files), files[0].as_posix()
+    (12, 'drawn/faces/faces-1.png')
     """
     directory = Path(directory)
     refuse_numbers(per_category=per_category, size=size)

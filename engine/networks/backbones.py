@@ -38,12 +38,30 @@ _PREPARED = ("resize", "crop", "mean", "std")
 class Backbone:
     """A network in evaluation mode with its preprocessing.
 
-    ``weights`` says where the weights come from, ``weights_path`` in full where that is a file;
-    ``weights_hash`` is the hash of their content before casting to ``precision`` (None: the
-    network's own). ``compiled`` networks run under
-    torch.compile. ``assumed`` says what is assumed of a preprocessing that nothing tells.
-    ``notes`` are messages to the user about the weights. ``package`` is the one that
-    the network is from, if that is none of fusiform's own requirements.
+    Attributes
+    ----------
+    name : str
+        Full name of the network.
+    model : torch.nn.Module
+        The module.
+    preprocessing : Preprocessing
+        How images are prepared.
+    weights : str
+        Where the weights come from, in words.
+    weights_hash : str
+        Hash of their content before casting to ``precision``.
+    precision : str or None
+        Precision it computes in; None is the network's own.
+    compiled : bool
+        Whether a scan runs it under ``torch.compile``.
+    assumed : str
+        What is assumed of a preprocessing that nothing tells.
+    notes : tuple of str
+        Messages to the user about the weights.
+    package : str
+        Package that the network is from, if that is none of fusiform's own requirements.
+    weights_path : str
+        Full path of a file of weights.
     """
 
     name: str
@@ -64,13 +82,28 @@ def load_backbone(network: Network | str | nn.Module) -> Backbone:
 
     Parameters
     ----------
-    network : a :class:`fusiform.Network`, or its name or torch module alone
+    network : Network, str or torch.nn.Module
+        A network, or its name or torch module alone.
+
+    Returns
+    -------
+    Backbone
+        The module in evaluation mode, and its preprocessing.
 
     Raises
     ------
-    UserError : unknown name or tag; weights that cannot be downloaded or read, or do not fit;
-        weights given for a module; a module that cannot be cast to the precision; unfit
-        preprocessing
+    UserError
+        The name or tag is unknown; weights cannot be downloaded or read, or do not fit; weights are
+        given for a module; a module cannot be cast to the precision; the preprocessing does not
+        fit.
+
+    Examples
+    --------
+    >>> backbone = fusiform.load_backbone(fusiform.Network("resnet18", weights="none"))
+    >>> backbone.name, backbone.preprocessing.crop
+    ('torchvision:resnet18', 224)
+    >>> backbone.model.training
+    False
     """
     network = Network.of(network)
     if isinstance(network.model, str):

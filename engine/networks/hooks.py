@@ -101,31 +101,44 @@ def lesion(
 
     Parameters
     ----------
-    model : a torch module. Hooks change the outputs of its layers; its weights stay as they are. A
-        compiled module runs uncompiled meanwhile
-    masks : layer name -> units to silence, in the shape of the layer's output for one stimulus;
-        :meth:`Store.mask <fusiform.engine.querying.store.Store.mask>` returns one
-    to : value of a silenced unit
-    units : the units of the masks, as in the scan (``store.units``). Everything behind a unit of a
+    model : torch.nn.Module
+        Hooks change the outputs of its layers; its weights stay as they are. A compiled module runs
+        uncompiled meanwhile.
+    masks : mapping of str to array of bool
+        Layer name -> units to silence, in the shape of the layer's output for one stimulus, as
+        :meth:`Store.mask` and :meth:`Store.lesions` return them.
+    to : float, default 0.0
+        Value of a silenced unit.
+    units : str, default "all"
+        The units of the masks, as in the scan (``store.units``). Everything behind a unit of a
         reduced layer is silenced: for ``channel`` the whole feature map, for ``token`` all channels
         of a token or location, for ``cls`` a channel of the first token only, for ``patch`` a
-        channel of all patches, for ``head`` all channels of an attention head
+        channel of all patches, for ``head`` all channels of an attention head.
 
     Yields
     ------
-    ``model``
+    torch.nn.Module
+        ``model``.
 
     Raises
     ------
-    UserError : unknown layer or units, or a mask that is not boolean; in the forward pass, if a
-        mask does not have the shape of the layer's output (reduced to ``units``), or the layer
-        does not return one tensor
+    UserError
+        A layer or the units are unknown, or a mask is not boolean; in the forward pass, if a mask
+        does not have the shape of the layer's output (reduced to ``units``), or the layer does not
+        return one tensor.
+
+    See Also
+    --------
+    measure_lesions : Measure what a lesion changes, and what controls change.
 
     Examples
     --------
-    >>> faces = result.mask("faces", "layer4.1")  # doctest: +SKIP
-    >>> with fusiform.lesion(model, {"layer4.1": faces}):  # doctest: +SKIP
-    ...     logits = model(images)
+    >>> import numpy as np, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU()).eval()
+    >>> with torch.no_grad(), fusiform.lesion(model, {"0": np.array([True, True, False])}):
+    ...     output = model(torch.ones(1, 2))
+    >>> output[0, :2]
+    tensor([0., 0.])
     """
     refuse_units(units)
     refuse_functions(units)

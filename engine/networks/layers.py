@@ -38,11 +38,20 @@ TRIAL_STIMULI, _OTHER_NUMBER = 5, 2
 
 @dataclass(frozen=True)
 class Recordable:
-    """Result of the trial pass.
+    """Result of :func:`fusiform.layers`.
 
-    ``layers`` are in the order in which they finished. ``refused`` maps modules that cannot be
-    recorded to the reason. ``blocks`` and ``leaves`` are the modules of these patterns;
-    ``transformer`` tells of tokens and heads.
+    Attributes
+    ----------
+    layers : tuple of Layer
+        The layers, in the order in which they finished.
+    refused : dict of str to str
+        Modules that cannot be recorded -> the reason.
+    blocks : tuple of str
+        Names of the layers of the pattern ``blocks``.
+    leaves : tuple of str
+        Names of the layers of the pattern ``leaf``.
+    transformer : Transformer
+        Tokens and attention heads, as far as names and shapes tell.
     """
 
     layers: tuple[Layer, ...]
@@ -59,20 +68,32 @@ def layers(
 
     Parameters
     ----------
-    network : a :class:`fusiform.Network`, or its name or torch module alone; by name it is built
-        untrained: nothing is downloaded
-    crop : side of the input in pixels; by default the network's own
-    units : list layers as a scan with these units records them, see :class:`fusiform.Design`
+    network : Network, str or torch.nn.Module
+        A network, or its name or torch module alone; by name it is built untrained: nothing is
+        downloaded.
+    crop : int, optional
+        Side of the input in pixels; by default the network's own.
+    units : str, default "all"
+        List layers as a scan with these units records them, see :class:`fusiform.Design`.
+
+    Returns
+    -------
+    Recordable
+        The layers with their dimensions and shapes, and modules that cannot be recorded.
 
     Raises
     ------
-    UserError : unknown model, or one that does not run on images of this size; unknown units, or
-        units that no layer has
+    UserError
+        The model is unknown, or does not run on images of this size; the units are unknown, or no
+        layer has them.
 
     Examples
     --------
-    >>> [layer.name for layer in fusiform.layers("resnet18").layers][:3]
-    ['conv1', 'bn1', 'maxpool']
+    >>> found = fusiform.layers("resnet18", crop=64)
+    >>> [layer.name for layer in found.layers][:3]
+    ['conv1', 'bn1', 'relu']
+    >>> found.blocks[-1], found.layers[-1].shape
+    ('avgpool', (1000,))
     """
     refuse_units(units)
     if is_function(units):

@@ -44,6 +44,8 @@ _LONGEST = 24
 _POINTS = 72
 # Small print: its points, and letters per inch.
 SMALL, _LETTERS = 6, 21
+# What marks the points beyond an axis, and the text of an empty panel.
+_BEYOND, BLANK = "beyond", "blank"
 # Width of a bold letter, in points of the font.
 _BOLD = 0.68
 # Of names below an axis: degrees, and points.
@@ -131,7 +133,8 @@ def note(figure: Any, text: str, left_out: Sequence[str] = (), where: str = "") 
 
 def wrapped(text: str, inches: float) -> str:
     """Small print in lines of a width."""
-    return textwrap.fill(text, max(20, int(inches * _LETTERS)))
+    letters = max(20, int(inches * _LETTERS))
+    return textwrap.fill(text, letters, break_on_hyphens=False)
 
 
 def ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -179,13 +182,18 @@ def blank(axis: Axes, text: str) -> None:
     axis.spines[:].set_visible(False)
     axis.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center",
-              fontsize=SMALL, color=GREY)  # fmt: skip
+              fontsize=SMALL, color=GREY, gid=BLANK)  # fmt: skip
 
 
 def mark_beyond(axis: Axes) -> None:
-    """Draw the points beyond an axis at its edge, with an arrow and their values."""
+    """Draw the points beyond an axis at its edge, with an arrow and their values.
+
+    The marks of an earlier call, when the axis had other limits, are removed.
+    """
     from matplotlib.ticker import PercentFormatter
 
+    for earlier in [one for one in axis.get_children() if one.get_gid() == _BEYOND]:
+        earlier.remove()
     scale = 100 if isinstance(axis.yaxis.get_major_formatter(), PercentFormatter) else 1
     low, high = axis.get_ylim()
     values: dict[tuple[float, float], list[float]] = {}
@@ -197,12 +205,12 @@ def mark_beyond(axis: Axes) -> None:
             edges = [(x, min(max(y, low), high)) for x, y in beyond]
             (marker,) = axis.plot(*zip(*edges, strict=True))
             marker.update_from(line)
-            marker.set(linestyle="", markevery=None, clip_on=False, label="_beyond")
+            marker.set(linestyle="", markevery=None, clip_on=False, label="_beyond", gid=_BEYOND)
     for place, one in values.items():
         said = ", ".join(f"{scale * value:.2g}" for value in sorted(one, reverse=True))
         axis.annotate(
             f"{'↑' if place[1] == high else '↓'} {said}", place, (-5, 0),
-            textcoords="offset points", fontsize=SMALL, ha="right", va="center",
+            textcoords="offset points", fontsize=SMALL, ha="right", va="center", gid=_BEYOND,
         )  # fmt: skip
 
 

@@ -43,27 +43,38 @@ def best_images(
 
     Parameters
     ----------
-    recording : a recording or its path
-    contrast : a contrast of its categories, other than a weighted sum
-    layer : a recorded layer; by default the one whose best unit has the largest AUC
-    stimuli : where the stimuli are, if not where the recording says
-    units : number of units, at most 20
-    images : number of stimuli per unit, at most 20
-    ax : axes to draw in; by default those of a new figure
+    recording : Recording, str or path
+        A recording or its path.
+    contrast : str
+        A contrast of its categories, other than a weighted sum.
+    layer : str, optional
+        A recorded layer; by default the one whose best unit has the largest AUC.
+    stimuli : str or path, optional
+        Where the stimuli are, if not where the recording says.
+    units : int, default 3
+        Number of units, at most 20.
+    images : int, default 6
+        Number of stimuli per unit, at most 20.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes, with an image per stimulus
+    matplotlib.axes.Axes
+        The axes, with an image per stimulus.
 
     Raises
     ------
-    UserError : an unknown contrast or layer; a layer was projected; no unit has an AUC; the stimuli
-        are missing or changed; matplotlib is missing
+    UserError
+        A contrast or layer is unknown; a layer was projected; no unit has an AUC; the stimuli are
+        missing or changed; matplotlib is missing.
 
     Examples
     --------
-    >>> fusiform.plot.best_images("r18.responses.zarr", "faces", "layer4.1")
+    >>> axes = fusiform.plot.best_images(
+    ...     "r18.responses.zarr", "faces", "layer4.1", units=2, images=2)
+    >>> len(axes.images)
+    4
     """
     recording = Recording.of(recording)
     for number in (units, images):

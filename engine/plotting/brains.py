@@ -13,7 +13,7 @@ from ..comparing.brains.recorded import RECORDED
 from ..errors import UserError, shortened
 from .axes import GREY, blank, name_ticks, plain, style_of
 from .palette import of_category
-from .panel import axes_of, few_enough, legend, named, require, title, width_of
+from .panel import WIDE, axes_of, few_enough, legend, named, require, title, width_of
 from .tables import short
 
 if TYPE_CHECKING:
@@ -40,25 +40,33 @@ def regions(
 
     Parameters
     ----------
-    comparison : a result of :func:`fusiform.compare_regions`
-    region : a region of its table; needed if it has several
-    quantity : ``correlation``, or ``outside_target``, without the categories or stimuli that a
-        population was selected for: it responds most to these by construction
-    ax : axes to draw in; by default those of a new figure
+    comparison : BrainComparison
+        A result of :func:`fusiform.compare_regions`.
+    region : str, optional
+        A region of its table; needed if it has several.
+    quantity : str, default "correlation"
+        ``correlation``, or ``outside_target``, without the categories or stimuli that a population
+        was selected for: it responds most to these by construction.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes
+    matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
-    UserError : an unknown region or quantity, or no region of several named; matplotlib is missing
+    UserError
+        A region or quantity is unknown, or no region of several is named; matplotlib is missing.
 
     Examples
     --------
-    >>> found = fusiform.compare_regions("r18.zarr", "betas.csv")
-    >>> fusiform.plot.regions(found, "lh_pFus")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.compare_regions("r18.zarr", "regions.csv", top)
+    >>> axes = fusiform.plot.regions(found, "FFA")
+    >>> axes.get_ylabel()
+    'Pearson correlation'
     """
     require(comparison, BrainComparison, "`compare_regions`")
     known = list(dict.fromkeys(one.region for one in comparison.correlations))
@@ -72,7 +80,7 @@ def regions(
     if quantity == "outside_target":  # all units have no target
         populations = [name for name in populations if name not in _WHOLE]
     few_enough(populations, "contrasts")
-    with axes_of(ax, 6, 3.2) as axis:
+    with axes_of(ax, *WIDE) as axis:
         axis.axhline(0, color=GREY, linewidth=0.4)
         low, high = rows[0].ceiling_low, rows[0].ceiling_high
         # It holds for all categories or stimuli.

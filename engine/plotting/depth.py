@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..analyses.analyse import Analysis
 from .axes import GREY, blank, mark_beyond
 from .curves import MEASURES, OTHER_CATEGORIES, RANDOM_UNITS, store_panel
-from .panel import ONE_FOLD, axes_of, few_enough, legend, named, title, width_of
+from .panel import ONE_FOLD, WIDE, axes_of, few_enough, legend, named, title, width_of
 from .requested import findings_of, needs_folds
 
 if TYPE_CHECKING:
@@ -30,46 +30,62 @@ def by_depth(
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    measure : ``share`` or ``share_of_living`` of selective units; ``csi`` or ``d_prime``, held out;
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    measure : str, default "share"
+        ``share`` or ``share_of_living`` of selective units; ``csi`` or ``d_prime``, held out;
         ``share_with_any``, ``gini`` or ``entropy`` over feature maps, with the band of as many
         random units; ``strength``, the standardised response to the preferred category, and dotted
-        to the others
-    contrasts : some of the analysis; by default all
-    ax : axes to draw in; by default those of a new figure
+        to the others.
+    contrasts : str or sequence of str, optional
+        Some of the analysis; by default all.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes
+    matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
-    UserError : an unknown measure or contrast; more than 24 contrasts; an analysis that was not
-        requested; matplotlib is missing
+    UserError
+        A measure or contrast is unknown; there are more than 24 contrasts; an analysis was not
+        requested; matplotlib is missing.
 
     Examples
     --------
-    >>> found = fusiform.analyse("r18.zarr")
-    >>> fusiform.plot.by_depth(found, "csi", ["faces", "words"])
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.by_depth(found, "gini", ["faces", "words"])
+    >>> axes.get_ylabel()
+    'Gini over feature maps'
     """
     line = MEASURES[named(measure, MEASURES, "measure")]
     found = findings_of(analysis, line.table, contrasts)
     store, names = found["stores"][0], [one["name"] for one in found["contrasts"]]
     few_enough(names, "contrasts")
     said = f"selective: {analysis.criterion}"
-    with axes_of(ax, 6, 3.2) as axis:
+    with axes_of(ax, *WIDE) as axis:
         limits = line.limits(found)
         if limits is None:
             blank(axis, ONE_FOLD if needs_folds(analysis, line.table) else "no selective units")
         else:
             store_panel(axis, found, line, 0, width_of(axis) / 0.8)
-            axis.set_ylim(limits)
-            mark_beyond(axis)
+            _set_limits(axis, limits)
             _name_beside(axis, line.second, line.band)
             said += legend(axis, names)
         title(axis, store["label"], said)
         return axis
+
+
+def _set_limits(axis: Axes, limits: tuple[float, float]) -> None:
+    """Give an axis limits that also cover those of plots that share it, and mark what is beyond."""
+    drawn = [one for one in axis.get_shared_y_axes().get_siblings(axis) if one.get_lines()]
+    known = [limits, *(one.get_ylim() for one in drawn if one is not axis)]
+    axis.set_ylim(min(low for low, _ in known), max(high for _, high in known))
+    for one in drawn:
+        mark_beyond(one)
 
 
 def _name_beside(axis: Axes, second: Any, band: Any) -> None:

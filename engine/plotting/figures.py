@@ -1,26 +1,86 @@
-"""The page's figures for print, and one composed of them, as reproducible SVG, PDF and PNG."""
+"""Figures as reproducible SVG, PDF and PNG: the page's for print, and panels of results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from ..errors import UserError
 from ..files import new_file, new_folders
-from .axes import STYLE, Json, rows_of
+from .axes import BLANK, STYLE, Json, panels, rows_of
 from .curves import LINES, distributions, over_layers
 from .matrices import confusion, consistency, maps, matrices
 from .overview import overview
 from .results import figures
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Formats, and metadata that would differ from one time to the next.
 _FORMATS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 _DOTS_PER_INCH = 300
+# Inches across a figure of panels, and the most panels.
+_ACROSS, _MOST = 20, 24
+
+
+# A function that draws on axes ``ax``, and what it measures: panels of one measure share an axis.
+Panel = tuple[Callable[..., "Axes"], str | None]
+
+
+def format_of(output: Path) -> str:
+    """The format that a file's ending tells.
+
+    Raises
+    ------
+    UserError : it tells none
+    """
+    ending = output.suffix.lower().removeprefix(".")
+    if ending not in _FORMATS:
+        raise UserError(
+            f"the ending of a figure's name tells its format, {', '.join(_FORMATS)}; got "
+            f"{output.name!r}: give it one of these endings"
+        )
+    return ending
+
+
+def write_panels(
+    output: Path, shown: Sequence[Panel], inches: tuple[float, float], rows: int = 1
+) -> None:
+    """Write a figure of panels of one size; its ending tells the format.
+
+    Panels fill ``rows`` rows if these are not too wide, and otherwise as few as hold them.
+
+    Raises
+    ------
+    UserError : the ending tells no format; too many panels, or nothing to draw in any
+    """
+    from matplotlib import rc_context
+
+    form = format_of(output)
+    if len(shown) > _MOST:
+        raise UserError(
+            f"a figure has up to {_MOST} panels; got {len(shown)}: name fewer `layers`, "
+            "`contrasts` or `measures`"
+        )
+    width, height = inches
+    with rc_context(STYLE), new_file(output, "a figure") as file:
+        least = math.ceil(len(shown) / (_ACROSS // width))
+        columns = math.ceil(len(shown) / max(rows, least))
+        figure, axes = panels(len(shown), columns, height, width)
+        first: dict[str, Axes] = {}
+        for axis, (draw, measure) in zip(axes, shown, strict=True):
+            if measure is not None and first.setdefault(measure, axis) is not axis:
+                axis.sharey(first[measure])
+            draw(ax=axis)
+        empty = [text.get_text() for axis in axes for text in axis.texts if text.get_gid() == BLANK]
+        if len(empty) == len(axes):
+            raise UserError(f"there is nothing to draw: {empty[0]}")
+        _save(figure, file, form)
 
 
 def write_figures(
@@ -38,12 +98,16 @@ def write_figures(
     with new_folders(folder), rc_context(STYLE), ExitStack() as files:
         drawn = chain(_figures(found, details), figures(results, found["layer"]))
         for name, figure in drawn:
-            for kind, metadata in _FORMATS.items():
+            for kind in _FORMATS:
                 written.append(folder / f"{name}.{kind}")
                 file = files.enter_context(new_file(written[-1], "a figure"))
-                figure.savefig(file, format=kind, metadata=metadata, dpi=_DOTS_PER_INCH)
+                _save(figure, file, kind)
                 figure.set_layout_engine("none")  # keep the layout, which is slow to compute
     return written
+
+
+def _save(figure: Figure, file: IO[bytes], form: str) -> None:
+    figure.savefig(file, format=form, metadata=_FORMATS[form], dpi=_DOTS_PER_INCH)
 
 
 def _figures(found: Json, details: Sequence[Json]) -> Iterator[tuple[str, Figure]]:

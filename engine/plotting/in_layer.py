@@ -20,11 +20,13 @@ from .matrices import confusion as confusion_matrix
 from .matrices import consistency as consistency_matrix
 from .matrices import draw_map, draw_matrix
 from .palette import THEMES
-from .panel import ONE_FOLD, axes_of, few_enough, named, title, width_of
+from .panel import MAP, MATRIX, ONE_FOLD, axes_of, few_enough, named, title, width_of
 from .requested import findings_of, needs_folds, shown_layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_EXCLUDED = 'the criterion selects no unit for two contrasts: `test="rest"` pools the baseline'
 
 
 def distributions(
@@ -42,25 +44,35 @@ def distributions(
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    layer : a layer; by default the one with the largest share of selective units
-    measure : ``csi`` or ``d_prime``
-    contrasts : some of the analysis; by default all
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    layer : str, optional
+        A layer; by default the one with the largest share of selective units.
+    measure : str, default "csi"
+        ``csi`` or ``d_prime``.
+    contrasts : str or sequence of str, optional
+        Some of the analysis; by default all.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes
+    matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
-    UserError : an unknown layer, measure or contrast; an analysis that was not requested;
-        matplotlib is missing
+    UserError
+        A layer, measure or contrast is unknown; an analysis was not requested; matplotlib is
+        missing.
 
     Examples
     --------
-    >>> fusiform.plot.distributions(found, "layer4.1", "d_prime")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.distributions(found, "layer4.1", "d_prime")
+    >>> axes.get_xlabel()
+    "d', held out"
     """
     named(measure, BINS, "distribution of a measure")
     layer = shown_layer(analysis, layer)
@@ -89,24 +101,33 @@ def map(
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    contrast : a contrast of the analysis
-    layer : a layer with positions; by default the one with the largest share of selective units
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    contrast : str
+        A contrast of the analysis.
+    layer : str, optional
+        A layer with positions; by default the one with the largest share of selective units.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes; its image holds the shares ``[y, x]`` of living units
+    matplotlib.axes.Axes
+        The axes; its image holds the shares ``[y, x]`` of living units.
 
     Raises
     ------
-    UserError : an unknown contrast or layer; a layer without positions; localisation was not
-        analysed; matplotlib is missing
+    UserError
+        A contrast or layer is unknown; a layer has no positions; localisation was not analysed;
+        matplotlib is missing.
 
     Examples
     --------
-    >>> fusiform.plot.map(found, "faces", "layer3.1")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.map(found, "faces", "layer3.1")
+    >>> axes.images[0].get_array().shape
+    (4, 4)
     """
     layer = shown_layer(analysis, layer)
     found = findings_of(analysis, "localisation", [contrast], layer)
@@ -114,10 +135,10 @@ def map(
     if not rows:
         raise UserError(f"a map has the positions of a layer; {layer} has none: name another")
     values = np.array(rows[0]["map"], np.float64)
-    with axes_of(ax, 3, 2.8) as axis:
+    with axes_of(ax, *MAP) as axis:
         from matplotlib.ticker import PercentFormatter
 
-        name = f"{contrast}, {layer}"
+        name = f"{found['stores'][0]['label']}: {contrast}, {layer}"
         if np.nanmax(values, initial=0) > 0:
             most = draw_map(axis, values, found["contrasts"][0]["light"])
             form = PercentFormatter(1, symbol=None)
@@ -139,39 +160,56 @@ def overlap(
 ) -> Axes:
     """Plot the overlap of a layer's units selective for two contrasts, as Jaccard's index.
 
-    Grey: no unit is selective for either, or the criterion excludes that one is for both.
+    Grey: no unit is selective for either, or the criterion excludes that one is for both. The
+    default criterion excludes all: ``Criterion("rest")`` pools the baseline.
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    layer : a layer; by default the one with the largest share of selective units
-    contrasts : some of the analysis; by default all
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    layer : str, optional
+        A layer; by default the one with the largest share of selective units.
+    contrasts : str or sequence of str, optional
+        Some of the analysis; by default all.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes; its image holds the indices ``[contrast, contrast]``
+    matplotlib.axes.Axes
+        The axes; its image holds the indices ``[contrast, contrast]``.
 
     Raises
     ------
-    UserError : an unknown layer or contrast; overlap was not analysed; matplotlib is missing
+    UserError
+        A layer or contrast is unknown; overlap was not analysed; matplotlib is missing.
 
     Examples
     --------
-    >>> fusiform.plot.overlap(found, "layer4.1")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.overlap(found, "layer4.1")
+    >>> axes.images[0].get_array().shape
+    (6, 6)
     """
     layer = shown_layer(analysis, layer)
     found = findings_of(analysis, "overlap", contrasts, layer)
     names = [one["name"] for one in found["contrasts"]]
     values = np.full((len(names), len(names)), np.nan)
-    for row in rows_of(found["stores"][0], "overlap"):
+    rows = rows_of(found["stores"][0], "overlap")
+    for row in rows:
         if row["jaccard"] is not None and not row["exclusive"]:
             values[row["contrast"], row["other"]] = row["jaccard"]
             values[row["other"], row["contrast"]] = row["jaccard"]
     head = f"{found['stores'][0]['label']}: {layer}"
     said = f"grey: none, or excluded by the criterion. Selective: {analysis.criterion}"
-    return _matrix(ax, values, names, head, said, "units of both / of either")
+    if np.isnan(values).all():
+        with axes_of(ax, *MATRIX) as axis:
+            excluded = any(row["exclusive"] for row in rows)
+            blank(axis, _EXCLUDED if excluded else "no selective units")
+            title(axis, head, f"selective: {analysis.criterion}")
+            return axis
+    return _matrix(ax, values, names, head, said, "units of both / of either", most=None)
 
 
 def confusion(analysis: Analysis, layer: str | None = None, *, ax: Axes | None = None) -> Axes:
@@ -179,23 +217,31 @@ def confusion(analysis: Analysis, layer: str | None = None, *, ax: Axes | None =
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    layer : a layer; by default the one with the largest share of selective units
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    layer : str, optional
+        A layer; by default the one with the largest share of selective units.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes; its image holds the shares ``[category, category]`` of each row's units
+    matplotlib.axes.Axes
+        The axes; its image holds the shares ``[category, category]`` of each row's units.
 
     Raises
     ------
-    UserError : an unknown layer; the scan had one fold; confusion was not analysed; matplotlib is
-        missing
+    UserError
+        A layer is unknown; the scan had one fold; confusion was not analysed; matplotlib is
+        missing.
 
     Examples
     --------
-    >>> fusiform.plot.confusion(found, "layer4.1")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.confusion(found, "layer4.1")
+    >>> axes.images[0].get_array().shape
+    (6, 6)
     """
     layer = shown_layer(analysis, layer)
     found = findings_of(analysis, "confusion", analysis.categories, layer)
@@ -212,23 +258,31 @@ def consistency(
 
     Parameters
     ----------
-    analysis : a result of :func:`fusiform.analyse`
-    similarity : ``spearman``, ``kendall``, ``cka`` or ``cka_unbiased``; with ``_folds``, between
-        different folds
-    ax : axes to draw in; by default those of a new figure
+    analysis : Analysis
+        A result of :func:`fusiform.analyse`.
+    similarity : str, default "spearman"
+        ``spearman``, ``kendall``, ``cka`` or ``cka_unbiased``; with ``_folds``, between different
+        folds.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes; its image holds the similarities ``[layer, layer]``
+    matplotlib.axes.Axes
+        The axes; its image holds the similarities ``[layer, layer]``.
 
     Raises
     ------
-    UserError : an unknown similarity; consistency was not analysed; matplotlib is missing
+    UserError
+        A similarity is unknown; consistency was not analysed; matplotlib is missing.
 
     Examples
     --------
-    >>> fusiform.plot.consistency(found, "cka")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.analyse("r18.zarr", top, resamples=20)
+    >>> axes = fusiform.plot.consistency(found, "cka")
+    >>> axes.images[0].get_array().shape
+    (2, 2)
     """
     known = [f"{name}{end}" for end in ("", "_folds") for name in SIMILARITIES]
     named(similarity, known, "similarity")
@@ -243,15 +297,15 @@ def consistency(
 
 
 def _matrix(
-    ax: Axes | None, values: Any, names: list[str], head: str, said: str, label: str
-) -> Axes:
-    """A matrix on a scale from 0, or from -1 if any value is negative, to 1."""
-    side = 4.2
-    with axes_of(ax, side, side) as axis:
+    ax: Axes | None, values: Any, names: list[str], head: str, said: str, label: str,
+    most: float | None = 1,
+) -> Axes:  # fmt: skip
+    """A matrix on a scale from 0, or -1 if any value is negative, to ``most`` or its largest."""
+    with axes_of(ax, *MATRIX) as axis:
         negative = float(np.nanmin(np.array(values, np.float64), initial=0)) < 0
         lowest, ramp = (-1, "PuOr") if negative else (0, "cividis")
         shown = draw_matrix(
-            axis, (values, names, ""), width_of(axis), cmap=ramp, vmin=lowest, vmax=1
+            axis, (values, names, ""), width_of(axis), cmap=ramp, vmin=lowest, vmax=most
         )
         axis.figure.colorbar(shown, ax=axis, label=label, shrink=0.7)
         axis.set_facecolor(THEMES["light"]["grid"])  # of unknown values

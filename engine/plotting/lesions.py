@@ -10,7 +10,7 @@ from ..errors import shortened
 from ..lesions.result import QUANTITIES, LesionEffects
 from .axes import GREY, name_ticks, plain, style_of
 from .palette import of_category
-from .panel import axes_of, legend, named, require, title, width_of
+from .panel import NARROW, axes_of, legend, named, require, title, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,24 +26,31 @@ def lesions(effects: LesionEffects, quantity: str | None = None, *, ax: Axes | N
 
     Parameters
     ----------
-    effects : a result of :func:`fusiform.measure_lesions`
-    quantity : a quantity of its readout; by default the first
-    ax : axes to draw in; by default those of a new figure
+    effects : LesionEffects
+        A result of :func:`fusiform.measure_lesions`.
+    quantity : str, optional
+        A quantity of its readout; by default the first.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes, with a marker per category and lesion
+    matplotlib.axes.Axes
+        The axes, with a marker per category and lesion.
 
     Raises
     ------
-    UserError : an unknown quantity; matplotlib is missing
+    UserError
+        A quantity is unknown; matplotlib is missing.
 
     Examples
     --------
-    >>> request = fusiform.LesionRequest("faces", "layer4.1")
-    >>> found = fusiform.measure_lesions("r18.zarr", request)
-    >>> fusiform.plot.lesions(found, "probability")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> request = fusiform.LesionRequest("faces", "layer4.1", top, controls="random", draws=1)
+    >>> effects = fusiform.measure_lesions("r18.zarr", request, resamples=20)
+    >>> axes = fusiform.plot.lesions(effects, "probability")
+    >>> axes.get_ylabel()
+    'change of probability'
     """
     require(effects, LesionEffects, "`measure_lesions`")
     known = effects.quantities
@@ -52,7 +59,7 @@ def lesions(effects: LesionEffects, quantity: str | None = None, *, ax: Axes | N
     categories = list(dict.fromkeys(category for _, category in rows))
     names = list(dict.fromkeys(name for name, _ in rows))
     shifts = np.linspace(-_ROOM / 2, _ROOM / 2, len(names)) if len(names) > 1 else [0.0]
-    with axes_of(ax, 5, 3.2) as axis:
+    with axes_of(ax, *NARROW) as axis:
         axis.axhline(0, color=GREY, linewidth=0.4)
         for number, (name, shift) in enumerate(zip(names, shifts, strict=True)):
             own = [rows[name, category] for category in categories]

@@ -10,7 +10,7 @@ from ..values import listed
 from .axes import GREY, blank, name_ticks, plain, style_of
 from .curves import RANDOM_UNITS, Line, draw_quantity
 from .palette import of_category
-from .panel import axes_of, few_enough, legend, named, require, title, width_of
+from .panel import WIDE, axes_of, few_enough, legend, named, require, title, width_of
 from .tables import short
 
 if TYPE_CHECKING:
@@ -37,25 +37,34 @@ def localizers(
 
     Parameters
     ----------
-    comparison : a result of :func:`fusiform.compare_localizers`
-    contrasts : some of its contrasts or their labels; by default all
-    chance : random units keep their number in each feature map (``maps``), or lie anywhere in the
-        layer (``units``), as they always do in layers without several units in a map
-    ax : axes to draw in; by default those of a new figure
+    comparison : LocalizerComparison
+        A result of :func:`fusiform.compare_localizers`.
+    contrasts : str or sequence of str, optional
+        Some of its contrasts or their labels; by default all.
+    chance : str, default "maps"
+        Random units keep their number in each feature map (``maps``), or lie anywhere in the layer
+        (``units``), as they always do in layers without several units in a map.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes
+    matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
-    UserError : an unknown contrast or chance; more than 24 contrasts; matplotlib is missing
+    UserError
+        A contrast or chance is unknown; there are more than 24 contrasts; matplotlib is missing.
 
     Examples
     --------
-    >>> found = fusiform.compare_localizers(["floc.zarr", "vpnl.zarr"])
-    >>> fusiform.plot.localizers(found, "faces")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> stores = ["r18.zarr", "r18-other.zarr"]
+    >>> found = fusiform.compare_localizers(stores, top, resamples=20)
+    >>> axes = fusiform.plot.localizers(found, "faces")
+    >>> axes.get_ylabel()
+    'overlap of selected units (Dice)'
     """
     require(comparison, LocalizerComparison, "`compare_localizers`")
     column = _CHANCE[named(chance, _CHANCE, "chance")]
@@ -65,7 +74,7 @@ def localizers(
     names = [named(labels.get(name, name), known, "contrast") for name in asked]
     few_enough(names, "contrasts")
     layers = list(dict.fromkeys(row.layer for row in rows))
-    with axes_of(ax, 6, 3.2) as axis:
+    with axes_of(ax, *WIDE) as axis:
         for name in names:
             own = [row for row in rows if labels.get(row.contrast, row.contrast) == name]
             x = [layers.index(row.layer) for row in own]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 ONE_FOLD = "no held-out stimuli: the scan had one fold"
 _T = TypeVar("_T")
+# Inches of plots: of lines over many and over few places, of a map, and of a matrix, which is wide
+# enough for its square to be as high as the names around it allow.
+WIDE, NARROW, MAP, MATRIX = (6.0, 3.2), (5.0, 3.2), (3.6, 3.0), (5.4, 4.2)
 # Lines of one panel that markers and dashes tell apart.
 MOST_LINES = 24
 # Names in a column of a legend.
@@ -41,7 +44,7 @@ def axes_of(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
     UserError : matplotlib is missing, or ``ax`` are no axes
     """
     require_matplotlib()
-    from matplotlib import pyplot, rc_context, rcParams
+    from matplotlib import rc_context, rcParams
     from matplotlib.axes import Axes
 
     if ax is not None and not isinstance(ax, Axes):
@@ -49,6 +52,8 @@ def axes_of(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
     # A title of the user's takes the place of ours.
     with rc_context({**STYLE, "axes.titlelocation": rcParams["axes.titlelocation"]}):
         if ax is None:
+            from matplotlib import pyplot
+
             _, ax = pyplot.subplots(figsize=(width, height), layout="constrained")
         yield ax
 

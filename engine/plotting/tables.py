@@ -11,7 +11,6 @@ import numpy as np
 from ..analyses.analyse import Analysis
 from ..analyses.consistency import SIMILARITIES
 from ..analyses.localisation import Localisation
-from ..analyses.peaks import placeless
 from ..analyses.specificity import BINS
 from ..analyses.spread import Spread
 
@@ -80,7 +79,7 @@ def network(
         "label": label,
         "letter": letter,
         "layers": list(analysis.layers),
-        "placeless": [indices[name] for name in placeless(analysis)],
+        "placeless": [indices[name] for name in analysis.placeless],
         "detailed": [indices[name] for name in layers],
         "tables": _tables(analysis, contrasts, set(layers), side),
         "consistency": _consistency(analysis, layers),

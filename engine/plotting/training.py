@@ -13,7 +13,7 @@ from ..values import listed
 from .axes import blank, draw_line, plain, style_of
 from .curves import MEASURES, label_axis
 from .palette import of_category
-from .panel import axes_of, few_enough, legend, named, require, title
+from .panel import NARROW, axes_of, few_enough, legend, named, require, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,26 +43,36 @@ def training(
 
     Parameters
     ----------
-    comparison : a result of :func:`fusiform.compare` on checkpoints with positions
-    layer : a layer of the first checkpoint
-    measure : a measure of the comparison
-    contrasts : some of the comparison; by default all
-    ax : axes to draw in; by default those of a new figure
+    comparison : Comparison
+        A result of :func:`fusiform.compare` on checkpoints with positions.
+    layer : str
+        A layer of the first checkpoint.
+    measure : str, default "share"
+        A measure of the comparison.
+    contrasts : str or sequence of str, optional
+        Some of the comparison; by default all.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes, with the positions at x
+    matplotlib.axes.Axes
+        The axes, with the positions at x.
 
     Raises
     ------
-    UserError : the networks have no positions; an unknown layer, measure or contrast; more than 24
-        contrasts; matplotlib is missing
+    UserError
+        The networks have no positions; a layer, measure or contrast is unknown; there are more than
+        24 contrasts; matplotlib is missing.
 
     Examples
     --------
-    >>> found = fusiform.compare(["epoch1.zarr", "epoch5.zarr"], at=[1, 5])
-    >>> fusiform.plot.training(found, "layer4.1", "csi")
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> stores = ["r18-seed1.zarr", "r18.zarr"]  # in place of two epochs
+    >>> found = fusiform.compare(stores, top, at=[1, 5], resamples=20)
+    >>> axes = fusiform.plot.training(found, "layer4.1", "gini")
+    >>> axes.get_ylabel()
+    'Gini over feature maps'
     """
     require(comparison, Comparison, "`compare`")
     if comparison.at is None:
@@ -77,7 +87,7 @@ def training(
     rows = [row for row in values if (row.layer, row.measure) == (layer, measure)]
     label = f"{measure} (%)" if measure in SHARES else measure
     said = f"selective: {comparison.criterion}"
-    with axes_of(ax, 5, 3.2) as axis:
+    with axes_of(ax, *NARROW) as axis:
         for name, style in zip(names, styles, strict=True):
             own = {row.network: vars(row) for row in rows if row.contrast == name}
             shown = [_drawn(own.get(n, _MISSING), measure)

@@ -23,7 +23,7 @@ from ..layer import Layer
 from ..store.store_reader import StoreReader
 from .axes import FEW, GREY, blank, name_ticks, plain, style_of
 from .palette import of_category
-from .panel import ONE_FOLD, axes_of, few_enough, legend, title, width_of
+from .panel import NARROW, ONE_FOLD, axes_of, few_enough, legend, title, width_of
 from .tables import short
 
 if TYPE_CHECKING:
@@ -46,30 +46,39 @@ def tuning(
 
     Parameters
     ----------
-    store : a store or its path
-    layer : a layer of the store
-    criterion : the criterion that selects units
-    contrasts : see :func:`fusiform.analyse`; by default every category
-    ax : axes to draw in; by default those of a new figure
+    store : Store, str or path
+        A store or its path.
+    layer : str
+        A layer of the store.
+    criterion : Criterion, optional
+        The criterion that selects units.
+    contrasts : str or sequence of str, optional
+        As in :func:`fusiform.summary`; by default every category.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw in; by default those of a new figure.
 
     Returns
     -------
-    Axes
-        the axes
+    matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
-    UserError : an unknown layer or contrast; an unfinished scan; more than 24 contrasts; matplotlib
-        is missing
+    UserError
+        A layer or contrast is unknown; the scan has not finished; there are more than 24 contrasts;
+        matplotlib is missing.
 
     Examples
     --------
-    >>> fusiform.plot.tuning("r18.zarr", "layer4.1", contrasts=["faces", "words"])
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> axes = fusiform.plot.tuning("r18.zarr", "layer4.1", top, ["faces", "words"])
+    >>> axes.get_ylabel()
+    'response, held out (z in the layer)'
     """
     store = StoreReader.of(store)
     found = analyse(store, criterion, [layer], contrasts, "strength", resamples=1)
     few_enough(found.contrasts, "contrasts")
-    with axes_of(ax, 5, 3.2) as axis:
+    with axes_of(ax, *NARROW) as axis:
         axis.axhline(0, color=GREY, linewidth=0.4)
         head, said = f"{short(found.store)}: {found.layers[0]}", f"selective: {found.criterion}"
         curves = _standardised(store, found, criterion, store.layer(found.layers[0]))

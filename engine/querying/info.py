@@ -27,12 +27,40 @@ _MOST_FILES, _MOST_SECONDS = 1_000_000, 5.0
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """Description of a store or recording, finished or not.
+    """Result of :func:`fusiform.info`: a description of a store or recording, finished or not.
 
-    ``attributes`` are those of its root, bounded in size but with any text if the store is
-    untrusted. ``recorded`` is the number of recorded units by layer; None for a store. ``files``
-    and ``bytes`` are the content of its folder, lower bounds unless ``all_counted``; None for a
-    URL.
+    Attributes
+    ----------
+    path : str
+        Its path.
+    complete : bool
+        Whether the scan or recording has finished.
+    layers : tuple of Layer
+        The layers.
+    categories : tuple of str
+        The categories.
+    folds : int
+        Number of folds.
+    stimuli : int
+        Number of stimuli.
+    shuffles : int
+        Number of label shuffles; 0 without a null.
+    saved : tuple of str
+        Names of saved contrasts.
+    recorded : mapping of str to int, or None
+        Number of recorded units by layer; None for a store.
+    attributes : mapping
+        Attributes of the root, bounded in size but with any text if the store is untrusted.
+    files : int or None
+        Number of files in its folder, a lower bound unless ``all_counted``; None for a URL.
+    bytes : int or None
+        Their size in bytes, a lower bound unless ``all_counted``; None for a URL.
+    all_counted : bool
+        Whether all files were counted.
+    units : int
+        Number of units of all layers.
+    criterion : str or None
+        The criterion of the masks, in words; None if there are no masks.
     """
 
     path: str
@@ -67,11 +95,28 @@ class StoreInfo:
 def info(path: Path | str) -> StoreInfo:
     """Describe a store or recording; only the metadata of its root is read.
 
-    The content is not verified, see :func:`check <fusiform.engine.store.check.check>`.
+    The content is not verified, see :func:`fusiform.check`.
+
+    Parameters
+    ----------
+    path : str or path
+        A folder, archive or URL.
+
+    Returns
+    -------
+    StoreInfo
+        What it contains, finished or not.
 
     Raises
     ------
-    UserError : it does not exist, or this version cannot read it
+    UserError
+        It does not exist, or this version cannot read it.
+
+    Examples
+    --------
+    >>> found = fusiform.info("r18.zarr")
+    >>> found.complete, found.units, found.stimuli, found.folds
+    (True, 6144, 24, 2)
     """
     store = RecordingReader.open(path) if kind_at(path) is RECORDING else StoreReader.open(path)
     found = info_of(store)

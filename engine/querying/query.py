@@ -48,19 +48,52 @@ MOST_MEANS = 100
 
 
 class Query:
-    """A query of a store. Nothing is read until a result is requested.
+    """A query of a store, as :meth:`fusiform.Store.query` returns it.
+
+    Nothing is read until a result is requested. A query is a contrast, a colon, and a rule, such
+    as ``faces: t > 5 and csi > 1/3``, ``faces + bodies > scenes: t > 5 or d_prime > 1``, or
+    ``selective and channel == 12``. ``t`` is against the pooled rest, ``t_each`` the smallest t
+    against each other category, as stored. Nothing is evaluated as code.
 
     Parameters
     ----------
-    text : the query; the module describes the language
-    layers : names or globs of layers
-    saved : query the t, q, ..., ``selective`` that :func:`fusiform.save_contrast` saved under this
-        name
+    store : Store
+        The store to ask.
+    text : str
+        The query. Without a contrast, it is about every category; without a rule, it matches all
+        units.
+    layers : str or sequence of str, default "*"
+        Names or globs of layers.
+    saved : str, optional
+        Query the t, q, ..., ``selective`` that :func:`fusiform.save_contrast` saved under this
+        name.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        The layers.
+    contrasts : tuple of str
+        The contrasts.
+    dims : tuple of str
+        Dimensions of any layer.
+    columns : tuple of str
+        The default columns of a table of units.
+    has_means : bool
+        Whether the mean response to every category is a default column: up to 100 of them.
 
     Raises
     ------
-    UserError : the query cannot be parsed (a caret points at the character), the scan has not
-        finished, or a layer is unknown
+    UserError
+        The query cannot be parsed (a caret points at the character), the scan has not finished, or
+        a layer is unknown.
+
+    Examples
+    --------
+    >>> query = fusiform.open_store("r18.zarr").query("faces: csi > 0.1", "layer4.1")
+    >>> query.contrasts
+    ('faces',)
+    >>> query.columns[:3]
+    ('t', 't_each', 'q_each')
     """
 
     def __init__(
@@ -123,11 +156,27 @@ class Query:
 
         Parameters
         ----------
-        columns : measures, flags, or ``means`` for the mean response to every category
+        columns : str or sequence of str, optional
+            Measures, flags, or ``means`` for the mean response to every category; by default those
+            of :attr:`columns`.
+
+        Returns
+        -------
+        Table
+            A row per unit and contrast: ``layer``, ``contrast``, the index along each dimension,
+            and the columns.
 
         Raises
         ------
-        UserError : a column is unknown, or the table does not fit in memory
+        UserError
+            A column is unknown, or the table does not fit in memory.
+
+        Examples
+        --------
+        >>> query = fusiform.open_store("r18.zarr").query("faces: channel < 2", "layer4.1")
+        >>> frame = query.units("t").frame()
+        >>> list(frame.columns), len(frame)
+        (['layer', 'contrast', 'channel', 'y', 'x', 't'], 8)
         """
         tables, held, room = [], 0, blocks.room(whole=True)
         for table in self.parts(columns):
@@ -143,18 +192,65 @@ class Query:
         return joined(tables)
 
     def parts(self, columns: str | Sequence[str] | None = None) -> Iterator[Table]:
-        """As :meth:`units`, but in parts as they are found; the first is empty.
+        """As :meth:`units`, but in parts as they are found.
 
         A few parts are in memory at a time, whatever their number.
+
+        Parameters
+        ----------
+        columns : str or sequence of str, optional
+            As in :meth:`units`.
+
+        Yields
+        ------
+        Table
+            Some of the rows; the first table has none.
+
+        Raises
+        ------
+        UserError
+            A column is unknown.
+
+        Examples
+        --------
+        >>> query = fusiform.open_store("r18.zarr").query("faces: channel < 2", "layer4.1")
+        >>> sum(len(part) for part in query.parts("t"))
+        8
         """
         names = self._named(columns)
         yield self._rows.none(names)
         yield from self._search.map(self._search.parts(), *self._table_of(names))
 
     def top(self, size: int, by: str = "t", columns: str | Sequence[str] | None = None) -> Table:
-        """The matching units with the largest measure (p and q: the smallest), best first.
+        """The matching units with the largest measure, best first.
 
         Ties keep the order of the store.
+
+        Parameters
+        ----------
+        size : int
+            Number of units, over all layers and contrasts.
+        by : str, default "t"
+            The measure; of p and q the smallest come first.
+        columns : str or sequence of str, optional
+            As in :meth:`units`.
+
+        Returns
+        -------
+        Table
+            As of :meth:`units`, with ``by`` among the columns.
+
+        Raises
+        ------
+        UserError
+            The measure or a column is unknown, or ``size`` is below 1.
+
+        Examples
+        --------
+        >>> query = fusiform.open_store("r18.zarr").query("faces:", "layer4.1")
+        >>> best = query.top(3, by="csi", columns="t")
+        >>> list(best.columns), len(best)
+        (['layer', 'contrast', 'channel', 'y', 'x', 'csi', 't'], 3)
         """
         refuse_numbers(top=size)
         if size < 1:
@@ -171,9 +267,28 @@ class Query:
 
         Parameters
         ----------
-        by : any of ``layer``, ``contrast``, and the dimensions of layers (``channel``, ``y``, ...);
+        by : str or sequence of str, default ("layer", "contrast")
+            Any of ``layer``, ``contrast``, and the dimensions of layers (``channel``, ``y``, ...);
             layers without all of these dimensions are left out. Groups without units or matches are
-            listed too
+            listed too.
+
+        Returns
+        -------
+        Table
+            Columns ``by``, ``matching``, ``units``, and ``share``, their ratio.
+
+        Raises
+        ------
+        UserError
+            There is no such dimension, or no layer has all of them.
+
+        Examples
+        --------
+        >>> query = fusiform.open_store("r18.zarr").query("faces: channel < 2")
+        >>> query.counts("layer").frame()
+              layer  matching  units     share
+        0  layer3.1        32   4096  0.007812
+        1  layer4.1         8   2048  0.003906
         """
         by = listed(by)
         dims = self._dims_of(by)
@@ -197,6 +312,31 @@ class Query:
 
         The measure of all matching units is in memory. NaN is ignored, infinite values are not:
         between a finite and an infinite value, a quantile is infinite.
+
+        Parameters
+        ----------
+        measure : str
+            A measure such as ``t``, ``csi`` or ``d_prime``.
+        at : float or sequence of float, default (0.05, 0.25, 0.5, 0.75, 0.95)
+            Which quantiles, from 0 to 1.
+        by : str or sequence of str, default ("layer", "contrast")
+            ``layer``, ``contrast`` or both.
+
+        Returns
+        -------
+        Table
+            Columns ``by``, ``units`` (number of values), and ``q5``, ``q25``, ... in per cent.
+
+        Raises
+        ------
+        UserError
+            The measure is unknown, a quantile is beyond 0 to 1, or ``by`` is a dimension.
+
+        Examples
+        --------
+        >>> query = fusiform.open_store("r18.zarr").query("faces:", "layer4.1")
+        >>> list(query.quantiles("t", at=[0.5, 0.95]).columns)
+        ['layer', 'contrast', 'units', 'q50', 'q95']
         """
         at, by = listed(at), listed(by)
         for q in at:
@@ -213,6 +353,32 @@ class Query:
         Bins span the finite values; a bin includes its lower edge, the last one both edges. NaN is
         ignored. If there are infinite values, all groups have an extra bin from -inf to -inf or
         from inf to inf.
+
+        Parameters
+        ----------
+        measure : str
+            A measure such as ``t``, ``csi`` or ``d_prime``.
+        bins : int, default 20
+            Number of bins.
+        by : str or sequence of str, default ("layer", "contrast")
+            ``layer``, ``contrast`` or both.
+
+        Returns
+        -------
+        Table
+            Columns ``by``, ``from`` and ``to`` (the edges of the bin), and ``units``.
+
+        Raises
+        ------
+        UserError
+            The measure is unknown, there is no bin, or ``by`` is a dimension.
+
+        Examples
+        --------
+        >>> query = fusiform.open_store("r18.zarr").query("faces:", "layer4.1")
+        >>> counted = query.histogram("t", bins=4)
+        >>> list(counted.columns), counted["units"].sum()
+        (['layer', 'contrast', 'from', 'to', 'units'], np.int64(2048))
         """
         refuse_numbers(bins=bins)
         if bins < 1:
@@ -222,10 +388,20 @@ class Query:
         return table_of((*by, "from", "to", "units"), rows)
 
     def masks(self) -> xarray.DataTree:
-        """Lazy boolean ``matches [contrast, *layer dims]`` for every layer.
+        """Lazy boolean masks of the matching units for every layer.
 
-        They are dask arrays with a block per chunk of the store; a block is read when it is
-        computed, unless its extremes exclude a match.
+        Returns
+        -------
+        xarray.DataTree
+            Every layer has ``matches [contrast, *layer dims]``, a dask array with a block per chunk
+            of the store; a block is read when it is computed, unless its extremes exclude a match.
+
+        Examples
+        --------
+        >>> query = fusiform.open_store("r18.zarr").query("faces: channel < 2", "layer4.1")
+        >>> matches = query.masks()["layer4.1"]["matches"]
+        >>> dict(matches.sizes), matches.sum().compute().item()
+        ({'contrast': 1, 'channel': 512, 'y': 2, 'x': 2}, 8)
         """
         import xarray
         from dask import array as dask_array

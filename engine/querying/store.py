@@ -34,9 +34,52 @@ _MEASURED = ("replicated", "csi", "d_prime", "response")
 class Store(StoreReader):
     """The result of a scan, to describe, query and select from.
 
-    Arrays are read on demand. ``path`` is a folder or URL; ``categories``, ``folds``, ``counts
-    [category, fold]`` and ``layers`` describe the store; ``network``, ``stimuli`` and ``design``
-    are the values it was made with; ``provenance`` holds all attributes of its root.
+    Arrays are read on demand. :func:`fusiform.scan` and :func:`fusiform.open_store` return a store.
+
+    Attributes
+    ----------
+    path : pathlib.Path or URL
+        Folder, archive or URL.
+    categories : tuple of str
+        Names of the categories.
+    folds : int
+        Number of folds.
+    layers : tuple of Layer
+        The layers in network order, each with ``name``, ``dims``, ``shape`` and ``units``.
+    counts : array of int, [category, fold]
+        Numbers of stimuli.
+    network : Network
+        The network that was shown; a module stands by its class, and must be given again.
+    stimuli : Stimuli
+        The stimuli, where they are now.
+    design : Design
+        The design, its layers by name.
+    units : str
+        The units of the scan, see :class:`fusiform.Design`.
+    coordinates : dict of str to tuple of str
+        Layer -> names of the coordinates of its units.
+    saved : dict of str to dict
+        Saved contrasts: name -> its contrasts, criterion and measures.
+    shuffles : int
+        Number of label shuffles of the permutation null; 0 without one.
+    skipped : dict of str to int
+        Number of stimuli that could not be shown, for every category that has any.
+    provenance : dict
+        All attributes of the root: versions, hashes, preprocessing, times.
+
+    See Also
+    --------
+    open_store : Open a store that exists.
+
+    Examples
+    --------
+    >>> store = fusiform.open_store("r18.zarr")
+    >>> store.categories
+    ('bodies', 'faces', 'scenes', 'scrambled_scenes', 'scrambled_words', 'words')
+    >>> [(layer.name, layer.shape) for layer in store.layers]
+    [('layer3.1', (256, 4, 4)), ('layer4.1', (512, 2, 2))]
+    >>> store.counts[store.categories.index("faces")]
+    array([2, 2])
     """
 
     def _repr_html_(self) -> str:
@@ -52,8 +95,35 @@ class Store(StoreReader):
     ) -> pandas.DataFrame:
         """The summary of the store as a pandas DataFrame, a row per layer and contrast.
 
-        Parameters and columns are those of :func:`fusiform.summary`; those of held-out stimuli are
-        averaged over folds.
+        Parameters
+        ----------
+        criterion : Criterion, optional
+            The criterion that selects units.
+        layers : str or sequence of str, default "*"
+            Names or globs of layers.
+        contrasts : str or sequence of str, optional
+            As in :func:`fusiform.summary`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns are those of a row of :func:`fusiform.summary`; values of held-out stimuli are
+            averaged over folds.
+
+        Raises
+        ------
+        UserError
+            As :func:`fusiform.summary` does.
+
+        Examples
+        --------
+        >>> store = fusiform.open_store("r18.zarr")
+        >>> top = fusiform.Criterion("rest", "top 1%")
+        >>> frame = store.frame(top, "layer4.1", ["faces", "words"])
+        >>> frame[["layer", "contrast", "units", "selective"]]
+              layer contrast  units  selective
+        0  layer4.1    faces   2048         20
+        1  layer4.1    words   2048         20
         """
         from ..contrasts.summary import summary  # compiled code, which few need
 
@@ -71,13 +141,31 @@ class Store(StoreReader):
 
         Parameters
         ----------
-        text : the query, see :mod:`.query`
-        layers : names or globs of layers
-        saved : query the contrast saved under this name instead of the scan's own
+        text : str
+            A contrast, a colon, and a rule over measures. Without a contrast, the query is about
+            every category; without a rule, it matches all units. See :class:`Query
+            <fusiform.engine.querying.query.Query>`.
+        layers : str or sequence of str, default "*"
+            Names or globs of layers.
+        saved : str, optional
+            Query the contrast saved under this name instead of the scan's own.
+
+        Returns
+        -------
+        Query
+            The query; nothing is read before a result is requested.
 
         Raises
         ------
-        UserError : see :class:`.query.Query`
+        UserError
+            The query cannot be parsed (a caret points at the character), the scan has not finished,
+            or a layer or name is unknown.
+
+        Examples
+        --------
+        >>> store = fusiform.open_store("r18.zarr")
+        >>> store.query("faces: t > 2 and csi > 0.1", layers="layer4.*")
+        <fusiform query 'faces: t > 2 and csi > 0.1' of 2,048 units in 1 layers>
         """
         return Query(self, text, layers, saved)
 
@@ -89,19 +177,37 @@ class Store(StoreReader):
     ) -> xarray.DataTree:
         """Lazy masks of the units that a criterion selects.
 
-        Every layer has ``selective [contrast, *layer dims]`` on all stimuli, ``selective_fold
-        [contrast, fold, *layer dims]`` on each fold, and ``dead`` and ``nonfinite [*layer dims]``.
-        They are dask arrays of one block, as p is corrected over a layer; where a unit is compared
-        with those of other layers (the family ``model``, ``top 1% of model``), computing one layer
-        evaluates all.
-
         Parameters
         ----------
-        contrasts : as :mod:`.language.contrast` reads them; by default every category
+        contrasts : str or sequence of str, optional
+            Contrasts such as ``faces`` (against all others), ``faces > bodies + scenes``, or a
+            weighted sum ``2 * faces - bodies - scenes``; by default every category.
+        criterion : Criterion, optional
+            The criterion that selects units.
+        layers : str or sequence of str, default "*"
+            Names or globs of layers.
+
+        Returns
+        -------
+        xarray.DataTree
+            Every layer has ``selective [contrast, *layer dims]`` on all stimuli, ``selective_fold
+            [contrast, fold, *layer dims]`` on each fold, and ``dead`` and ``nonfinite [*layer
+            dims]``. They are dask arrays of one block, as p is corrected over a layer; where a unit
+            is compared with those of other layers (the family ``model``, ``top 1% of model``),
+            computing one layer evaluates all.
 
         Raises
         ------
-        UserError : the scan has not finished, a contrast cannot be parsed, or a layer is unknown
+        UserError
+            The scan has not finished, a contrast cannot be parsed, or a layer is unknown.
+
+        Examples
+        --------
+        >>> store = fusiform.open_store("r18.zarr")
+        >>> top = fusiform.Criterion("rest", "top 1%")
+        >>> tree = store.select("faces > bodies + scenes", top, "layer4.1")
+        >>> tree["layer4.1"]["selective"].sum().compute().item()
+        20
         """
         import xarray
         from dask import array as dask_array
@@ -143,14 +249,36 @@ class Store(StoreReader):
         return xarray.DataTree.from_dict(nodes)
 
     def mask(self, contrast: str, layer: str, criterion: Criterion = DEFAULT) -> NDArray[np.bool_]:
-        """Mask of the units of a layer that a criterion selects, in the shape of its output.
+        r"""Mask of the units of a layer that a criterion selects.
 
-        It fits a forward hook or :func:`fusiform.lesion`. If the scan reduced the layer, it has the
-        reduced shape, for ``lesion(..., units=store.units)``.
+        It fits a forward hook or :func:`fusiform.lesion`.
+
+        Parameters
+        ----------
+        contrast : str
+            A contrast, as in :meth:`select`.
+        layer : str
+            Name of a layer.
+        criterion : Criterion, optional
+            The criterion that selects units.
+
+        Returns
+        -------
+        array of bool, [\*layer dims]
+            The mask, in the shape of the layer's output for one stimulus. If the scan reduced the
+            layer, it has the reduced shape, for ``lesion(..., units=store.units)``.
 
         Raises
         ------
-        UserError : see :meth:`select`
+        UserError
+            As :meth:`select` does.
+
+        Examples
+        --------
+        >>> store = fusiform.open_store("r18.zarr")
+        >>> mask = store.mask("faces", "layer4.1", fusiform.Criterion("rest", "top 1%"))
+        >>> mask.shape, mask.sum()
+        ((512, 2, 2), np.int64(20))
         """
         own = self.layer(layer)
         selected = self.select(contrast, criterion, own.name)[own.name].to_dataset()
@@ -169,21 +297,49 @@ class Store(StoreReader):
     ) -> dict[str, list[dict[str, NDArray[np.bool_]]]]:
         """Masks of the units that a criterion selects, and of controls for a lesion of them.
 
-        Each is a list of draws: one of ``selective`` and ``least``, ``draws`` of ``matched`` and
-        ``random``. A draw has a mask for each layer with selective units, in the shape of its
-        output, for :func:`fusiform.lesion`. Every control silences as many units of each layer as
-        are selective, all of them living and not selective.
+        Every control silences as many units of each layer as are selective; all of them are living
+        and not selective.
 
         Parameters
         ----------
-        contrast, layers, controls, draws, seed : see :class:`fusiform.LesionRequest`
-        criterion : when a unit counts as selective
-        fold : choose all units by the stimuli of this fold alone; by default by all stimuli
+        contrast : str
+            The contrast whose selective units are silenced.
+        layers : str or sequence of str
+            Names or globs of layers.
+        criterion : Criterion, optional
+            When a unit counts as selective.
+        controls : str or sequence of str, optional
+            Some of ``matched``, ``random``, ``least``, see :class:`fusiform.LesionRequest`; by
+            default all.
+        draws : int, default 5
+            Draws of each control that is random.
+        seed : int, default 0
+            Seed of the draws.
+        fold : int, optional
+            Choose all units by the stimuli of this fold alone; by default by all stimuli.
+
+        Returns
+        -------
+        dict of str to list of dict
+            For each lesion a list of draws: one of ``selective`` and ``least``, ``draws`` of
+            ``matched`` and ``random``. A draw has a mask for each layer with selective units, in
+            the shape of its output, for :func:`fusiform.lesion`.
 
         Raises
         ------
-        UserError : an unknown contrast, layer, control or fold; no selective units, or too few
-            others
+        UserError
+            The contrast, a layer, a control or the fold is unknown; there are no selective units,
+            or too few others.
+
+        Examples
+        --------
+        >>> store = fusiform.open_store("r18.zarr")
+        >>> top = fusiform.Criterion("rest", "top 1%")
+        >>> masks = store.lesions("faces", "layer4.1", top, draws=2)
+        >>> {name: len(draws) for name, draws in masks.items()}
+        {'selective': 1, 'matched': 2, 'random': 2, 'least': 1}
+        >>> masks["matched"][0]["layer4.1"].sum()
+        np.int64(20)
         """
         from ..contrasts.controls import candidates, lesions_of
 
@@ -201,11 +357,30 @@ def open_store(path: Path | str) -> Store:
 
     Parameters
     ----------
-    path : a folder, or the URL of an object store (``s3://``, ``gs://``, ``az://``) or web server
+    path : str or path
+        A folder or archive, or the URL of an object store (``s3://``, ``gs://``, ``az://``) or web
+        server.
+
+    Returns
+    -------
+    Store
+        The store.
 
     Raises
     ------
-    UserError : ``path`` is not a store, or has another schema version
+    UserError
+        ``path`` is not a store, or has another schema version.
+
+    See Also
+    --------
+    info : Describe a store, finished or not.
+    check : Verify its content.
+
+    Examples
+    --------
+    >>> store = fusiform.open_store("r18.zarr")
+    >>> [layer.name for layer in store.layers], store.folds
+    (['layer3.1', 'layer4.1'], 2)
     """
     return Store.open(path)
 

@@ -77,28 +77,52 @@ def record(
 
     Parameters
     ----------
-    network, stimuli : as in :func:`fusiform.scan`; by default those of the ``store``. A network of
-        your own, a module or a function, is given again
-    resources, overwrite, restart, go_back, progress : see :func:`fusiform.scan`
-    output : the recording to create, by custom ``NAME.responses.zarr``; by default it is in memory
-    store : store of a scan of the same network
-    units : which units are recorded
-    design : layers, units, folds and batch size; a recording has no null
+    network : Network, str or torch.nn.Module, optional
+        As in :func:`fusiform.scan`; by default that of the ``store``. A network of your own, a
+        module or a function, is given again.
+    stimuli : Stimuli, str, path, mapping or Dataset, optional
+        As in :func:`fusiform.scan`; by default those of the ``store``.
+    output : str or path, optional
+        The recording to create, by custom ``NAME.responses.zarr``; by default it is in memory.
+    store : Store, str or path, optional
+        Store of a scan of the same network.
+    units : UnitRequest, optional
+        Which units are recorded; by default all.
+    design : Design, optional
+        Layers, units, folds and batch size; a recording has no null.
+    resources : Resources, optional
+        As in :func:`fusiform.scan`.
+    overwrite : bool, default False
+        Replace an earlier recording at ``output``.
+    restart : bool, default False
+        Start again, discarding what an unfinished recording has done.
+    go_back : bool, default False
+        As in :func:`fusiform.scan`.
+    progress : bool or Listener, default True
+        As in :func:`fusiform.scan`.
 
     Returns
     -------
-    the finished :class:`fusiform.Recording`
+    Recording
+        The finished recording.
 
     Raises
     ------
-    UserError : the recording cannot be carried out as requested. What was done is kept
-    KeyboardInterrupt : as :func:`fusiform.scan` does
+    UserError
+        The recording cannot be carried out as requested. What was done is kept.
+    KeyboardInterrupt
+        As :func:`fusiform.scan` does.
+
+    See Also
+    --------
+    open_recording : Open a recording that exists.
 
     Examples
     --------
-    >>> recording = fusiform.record(  # doctest: +SKIP
-    ...     "resnet50", "stimuli/", "r50.responses.zarr", store="r50.zarr",
-    ...     units=UnitRequest(select="faces", top=50))
+    >>> units = fusiform.UnitRequest(random=10)
+    >>> recording = fusiform.record(store="r18.zarr", units=units)
+    >>> dict(recording.to_xarray().sizes)
+    {'stimulus': 24, 'unit': 20, 'choice': 1}
     """
     source = None if store is None else Store.of(store)
     if source is not None:

@@ -28,23 +28,38 @@ class UnitRequest:
 
     Parameters
     ----------
-    select
+    select : str or sequence of str, optional
         Units that the criterion selects for a contrast; ``*`` for all. The criterion is asked of
         the store; ``*`` stands for every category.
-    criterion
+    criterion : Criterion, optional
         When a unit counts as selective.
-    top
+    top : int, optional
         The N highest in a measure, by layer and contrast. They are taken from the selected units,
         or from all living units, for every category.
-    by
+    by : str, default "t"
         Measure that ``top`` ranks units by.
-    random
+    random : int, optional
         Units drawn at random from each layer. The seed is the network's.
-    masks
+    masks : mapping of str to array of bool, optional
         Layer -> the units to record, in the shape of the layer.
-    project
+    project : int, optional
         Project layers with more chosen units to this many dimensions. The projection is random, and
         keeps distances between stimuli.
+
+    Raises
+    ------
+    UserError
+        A number is out of range.
+
+    See Also
+    --------
+    record : Record the units.
+
+    Examples
+    --------
+    >>> units = fusiform.UnitRequest(select="faces", top=50, random=10)
+    >>> units.select
+    ('faces',)
     """
 
     select: str | Sequence[str] | None = None

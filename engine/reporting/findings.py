@@ -15,7 +15,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from ..analyses.analyse import Analysis
-from ..analyses.peaks import first_layer, peaks_of, placeless
+from ..analyses.peaks import first_layer, peaks_of
 from ..analyses.shares import Share
 from ..analyses.specificity import BINS, Specificity
 from ..plotting.palette import THEMES, of_category
@@ -77,11 +77,6 @@ class Reported:
     def short(self) -> str:
         """The store's name without its folder and suffix."""
         return short(self.name)
-
-    @cached_property
-    def placeless(self) -> tuple[str, ...]:
-        """See :func:`..analyses.peaks.placeless`."""
-        return placeless(self.analysis)
 
     @cached_property
     def _peaks(self) -> dict[tuple[str, bool], Share]:

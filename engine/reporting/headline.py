@@ -100,7 +100,7 @@ def _terms(stores: Sequence[Reported]) -> Iterator[str]:
             "Held-out CSI: how far units selected on one fold prefer the category on the others "
             "(0: not at all; 1: the mean response to all else is 0, or has the opposite sign). "
         )
-    if apart := list(dict.fromkeys(name for one in stores for name in one.placeless)):
+    if apart := list(dict.fromkeys(name for one in stores for name in one.analysis.placeless)):
         units = [row.units for one in stores for row in one.peaks().values()]
         yield (
             f"Layers without positions ({shortened(apart)}) are apart: their units average over "

@@ -69,33 +69,55 @@ def report(
 
     Parameters
     ----------
-    stores : stores or their paths, shown in this order
-    output : the HTML file
-    criterion : the criterion that selects units
-    layers : names or globs of layers
-    contrasts : see :mod:`..contrasts.language.contrast`; by default every category. Of more than 24
-        the page shows the 12 with the largest share of selective units in any layer
-    at : positions of the stores in training, such as epochs; by default the numbers in which their
+    stores : Store, str or path, or a sequence of them
+        Stores or their paths, shown in this order.
+    output : str or path
+        The HTML file.
+    criterion : Criterion, optional
+        The criterion that selects units.
+    layers : str or sequence of str, default "*"
+        Names or globs of layers.
+    contrasts : str or sequence of str, optional
+        As in :func:`fusiform.summary`; by default every category. Of more than 24 the page shows
+        the 12 with the largest share of selective units in any layer.
+    at : float or sequence of float, optional
+        Positions of the stores in training, such as epochs; by default the numbers in which their
         names differ, if these count epochs, steps, iterations or checkpoints. Of more than 4
-        checkpoints the other figures show the last and the first
-    roi : a table of brain regions to compare the stores with, see
-        :func:`..comparing.brains.compare.compare_regions`
-    results : further results to show, of :func:`fusiform.compare` with positions,
+        checkpoints the other figures show the last and the first.
+    roi : str or path, optional
+        A table of brain regions to compare the stores with, see :func:`fusiform.compare_regions`.
+    results : result or sequence of results, optional
+        Further results to show, of :func:`fusiform.compare` with positions,
         :func:`fusiform.compare_localizers`, :func:`fusiform.compare_regions` or
-        :func:`fusiform.measure_lesions`
-    recordings : recordings of these stores' networks (``fusiform record``), to show the stimuli
-        that drive their most selective units
-    stimuli : where the stimuli are, if not where the recordings say
-    figures : a folder to write every figure to, and one composed of them, as SVG, PDF and
-        PNG (needs matplotlib)
-    resamples, seed : number and seed of random draws; see :func:`..analyses.analyse.analyse`
-    note : called with messages about progress
+        :func:`fusiform.measure_lesions`.
+    recordings : Recording, str or path, or a sequence of them, optional
+        Recordings of these stores' networks, to show the stimuli that drive their most selective
+        units.
+    stimuli : str or path, optional
+        Where the stimuli are, if not where the recordings say.
+    figures : str or path, optional
+        A folder to write every figure to, and one composed of them, as SVG, PDF and PNG (needs
+        matplotlib).
+    resamples : int, default 1000
+        Number of random draws, as in :func:`fusiform.analyse`.
+    seed : int, default 0
+        Their seed.
+    note : callable, optional
+        Called with messages about progress.
 
     Raises
     ------
-    UserError : no store, a recording of another network, a result of another kind, positions that
-        are not valid, figures without matplotlib, or as raised by
-        :func:`..analyses.analyse.analyse`
+    UserError
+        There is no store, a recording is of another network, a result is of another kind, positions
+        are not valid, matplotlib is missing for figures; as :func:`fusiform.analyse` does.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> fusiform.report("r18.zarr", "report.html", criterion=top, resamples=20)
+    >>> Path("report.html").read_text()[:15]
+    '<!doctype html>'
     """
     stores, output, results = listed(stores), Path(output), listed(results)
     if not stores:

@@ -70,22 +70,36 @@ def pack_stimuli(
 
     Parameters
     ----------
-    stimuli : :class:`fusiform.Stimuli`, or the path of their source alone
-    output : the folder to create, usually ``NAME.zarr``
-    network : network whose preprocessing is used; by default that of
-        :class:`fusiform.Preprocessing`
-    preprocessing : replaces it, as a whole or by single values (``{"crop": 288}``)
-    decode_workers : decode threads; by default one per core, at most 8
-    progress : as in :func:`fusiform.scan`
+    stimuli : Stimuli, str or path
+        The stimuli, or the path of their source alone.
+    output : str or path
+        The folder to create, usually ``NAME.zarr``.
+    network : Network or str, optional
+        Network whose preprocessing is used; by default that of :class:`fusiform.Preprocessing`.
+    preprocessing : Preprocessing or dict, optional
+        Replaces it, as a whole or by single values (``{"crop": 288}``).
+    decode_workers : int, optional
+        Decode threads; by default one per core, at most 8.
+    progress : bool or Listener, default True
+        As in :func:`fusiform.scan`.
 
     Returns
     -------
-    the number of packed stimuli
+    int
+        Number of packed stimuli.
 
     Raises
     ------
-    UserError : the request cannot be carried out; nothing is left behind
-    KeyboardInterrupt : at SIGINT or SIGTERM; nothing is left behind
+    UserError
+        The request cannot be carried out; nothing is left behind.
+    KeyboardInterrupt
+        At SIGINT or SIGTERM; nothing is left behind.
+
+    Examples
+    --------
+    >>> own = {"resize": 64, "crop": 64}
+    >>> fusiform.pack_stimuli("stimuli", "packed.zarr", preprocessing=own)
+    24
     """
     final = _new_folder(output)
     workers = Resources(decode_workers=decode_workers).decode_workers or default_workers()

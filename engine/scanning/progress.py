@@ -8,10 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a ``stage`` of a scan: ``done`` of ``total`` steps in ``seconds``.
+    """How far a stage of a scan is.
 
-    ``total`` is 0 if it is not known. ``peak_bytes`` is the peak resident memory of this process;
-    ``before`` is the number of steps that an earlier run had done.
+    Attributes
+    ----------
+    stage : str
+        Name of the stage.
+    done : int
+        Steps that are done, those of an earlier run included.
+    total : int
+        Steps of the stage; 0 if it is not known.
+    seconds : float
+        Time since this run of the stage began.
+    peak_bytes : int
+        Peak resident memory of this process.
+    before : int
+        Steps that an earlier run had done.
     """
 
     stage: str
@@ -24,10 +36,31 @@ class Progress:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks of a scan: ``note(line)`` for messages to the user, and ``progress(event)``.
+    """Functions that a scan calls with messages and with its progress.
 
-    ``begin(stage)`` is called when something begins whose steps nobody can count. The thread that
-    writes calls them, too.
+    They may be called by the thread that writes as well as by your own.
+
+    Parameters
+    ----------
+    note : callable, optional
+        Called with every message to the user, a line each.
+    progress : callable, optional
+        Called with a :class:`~fusiform.engine.scanning.progress.Progress` after every batch.
+    begin : callable, optional
+        Called with the name of a stage whose steps nobody can count, when it begins.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> module = torch.nn.Conv2d(3, 4, 5)
+    >>> network = fusiform.Network(module, preprocessing={"resize": 32, "crop": 32})
+    >>> rng = np.random.default_rng(0)
+    >>> images = {name: rng.integers(0, 256, (8, 32, 32, 3), np.uint8) for name in ("a", "b")}
+    >>> lines = []
+    >>> listener = fusiform.Listener(note=lines.append)
+    >>> store = fusiform.scan(network, images, progress=listener)
+    >>> lines[-1]
+    'preprocessing: resize 32 (bilinear), crop 32, mean 0.485 0.456 0.406, std 0.229 0.224 0.225'
     """
 
     note: Callable[[str], None] = lambda _: None

@@ -30,7 +30,17 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Refused:
-    """A stimulus that cannot be shown, and why."""
+    """A stimulus that cannot be shown.
+
+    Attributes
+    ----------
+    name : str
+        Its path.
+    category : str
+        Its category.
+    reason : str
+        Why it cannot be shown.
+    """
 
     name: str
     category: str
@@ -39,7 +49,15 @@ class Refused:
 
 @dataclass(frozen=True)
 class Misnamed:
-    """A stimulus whose suffix does not match its content; it is shown anyway."""
+    """A stimulus whose suffix does not match its content; it is shown anyway.
+
+    Attributes
+    ----------
+    name : str
+        Its path.
+    kind : str
+        Format of its content.
+    """
 
     name: str
     kind: str
@@ -47,7 +65,19 @@ class Misnamed:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Copies of a picture: files with the same ``content``, or with the same ``pixels``."""
+    """Copies of a picture.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Their paths.
+    categories : tuple of str
+        Their categories.
+    same : str
+        What is equal: the ``content`` of the files, or the ``pixels``.
+    across : bool
+        Whether they are in several categories, between which a contrast is then weaker.
+    """
 
     names: tuple[str, ...]
     categories: tuple[str, ...]
@@ -63,12 +93,29 @@ class Duplicate:
 class CategoryRow:
     """Pictures of a category that can be shown.
 
-    ``sizes`` is the number of different sizes; ``smallest`` and ``largest`` are (width, height) in
-    pixels. ``modes`` counts grey and colour pictures, without and with alpha; a picture is grey if
-    its channels are equal. ``means`` and ``sds`` (n - 1; NaN for one picture) are by measure:
-    ``luma`` and ``contrast`` (:func:`.lowlevel.mean_and_contrast`), ``slope``
-    (:func:`.lowlevel.spectral_slope`), ``side`` (root of the number of pixels), ``colour`` (1;
+    Measures are ``luma`` and ``contrast`` (:func:`.lowlevel.mean_and_contrast`), ``slope``
+    (:func:`.lowlevel.spectral_slope`), ``side`` (root of the number of pixels) and ``colour`` (1;
     grey 0).
+
+    Attributes
+    ----------
+    category : str
+        The category.
+    stimuli : int
+        Number of its pictures.
+    sizes : int
+        Number of different sizes.
+    smallest : tuple of int
+        Smallest width and height, in pixels.
+    largest : tuple of int
+        Largest width and height, in pixels.
+    modes : dict of str to int
+        Numbers of grey and colour pictures, without and with alpha; a picture is grey if its
+        channels are equal.
+    means : dict of str to float
+        Means by measure.
+    sds : dict of str to float
+        Standard deviations (n - 1) by measure; NaN for one picture.
     """
 
     category: str
@@ -83,9 +130,28 @@ class CategoryRow:
 
 @dataclass(frozen=True)
 class StimuliReport:
-    """Findings of :func:`check_stimuli`, in the order of the catalogue.
+    """Result of :func:`fusiform.check_stimuli`, in the order of the catalogue.
 
-    ``invisible`` names stimuli that are transparent or mid-grey throughout.
+    Attributes
+    ----------
+    stimuli : int
+        Number of stimuli.
+    refused : tuple of Refused
+        Stimuli that cannot be shown.
+    invisible : tuple of str
+        Names of stimuli that are transparent or mid-grey throughout.
+    misnamed : tuple of Misnamed
+        Stimuli whose suffix does not match their content.
+    duplicates : tuple of Duplicate
+        Copies of a picture.
+    categories : tuple of CategoryRow
+        Size, brightness, contrast and spectrum of each category.
+    differences : tuple of Difference
+        Differences between categories in these measures.
+    notes : tuple of str
+        Messages to the user about the set.
+    sound : bool
+        Whether all stimuli can be shown and none is in two categories.
     """
 
     stimuli: int
@@ -134,13 +200,27 @@ def check_stimuli(
 
     Parameters
     ----------
-    stimuli : :class:`fusiform.Stimuli`, or the path of their source alone
-    progress : called with the number of stimuli checked, and of all
+    stimuli : Stimuli, str or path
+        The stimuli, or the path of their source alone.
+    progress : callable, optional
+        Called with the number of stimuli checked, and of all.
+
+    Returns
+    -------
+    StimuliReport
+        Stimuli that cannot be shown, duplicates, and differences between categories in size,
+        brightness, contrast and spectrum.
 
     Raises
     ------
-    UserError : the set cannot be read (see :func:`.catalogue.read_catalogue`); problems of single
-        stimuli are in the report
+    UserError
+        The set cannot be read; problems of single stimuli are in the report.
+
+    Examples
+    --------
+    >>> report = fusiform.check_stimuli("stimuli")
+    >>> report.stimuli, report.refused, report.duplicates, report.sound
+    (24, (), (), True)
     """
     stimuli = Stimuli.of(stimuli)
     catalogue = read_catalogue(stimuli.source, stimuli.groups, stimuli.root)

@@ -97,9 +97,21 @@ def _rings(
 class Difference:
     """Difference between categories in one measure, by one-way analysis of variance.
 
-    ``gap`` is the largest category mean minus the smallest; of ``side``, as a share of the
-    smallest. ``eta_squared`` is the share of variance between categories, ``p`` that of the F test.
-    All are NaN if they are undefined.
+    All values are NaN if they are undefined.
+
+    Attributes
+    ----------
+    measure : str
+        A measure of :class:`CategoryRow <fusiform.engine.stimuli.check.CategoryRow>`.
+    gap : float
+        Largest category mean minus the smallest; of ``side``, as a share of the smallest.
+    eta_squared : float
+        Share of variance between categories.
+    p : float
+        p of the F test.
+    large : bool
+        Whether the gap reaches a threshold, and the categories explain it: eta squared of 0.14 or
+        more, large by Cohen (1988), and p at most 0.05.
     """
 
     measure: str

@@ -145,20 +145,38 @@ def scramble_stimuli(
 
     Parameters
     ----------
-    method : ``phase`` or ``blocks``
-    blocks : tiles along each side, for ``blocks`` only
-    note : told of pictures with more than 1 % clipped values. With random phases, high contrast
-        (such as black text on white) does not fit into 8 bits, and loses part of its spectrum
+    source : str or path
+        The folder of images.
+    output : str or path
+        A new or empty folder.
+    method : str
+        ``phase`` (random phases, the same amplitude spectrum) or ``blocks`` (shuffled tiles).
+    seed : int, default 0
+        0 or more.
+    blocks : int, default 16
+        Tiles along each side, for ``blocks`` only.
+    note : callable, optional
+        Called with a line about pictures with more than 1 % clipped values. With random phases,
+        high contrast (such as black text on white) does not fit into 8 bits, and loses part of its
+        spectrum.
 
     Returns
     -------
-    the written files: those of ``source`` itself, then folder by folder
+    list of pathlib.Path
+        The written files: those of ``source`` itself, then folder by folder.
 
     Raises
     ------
-    UserError : unknown ``method``, negative ``seed``, ``source`` has no images or is ``output``,
+    UserError
+        ``method`` is unknown, ``seed`` is negative, ``source`` has no images or is ``output``,
         ``output`` is not empty, or an image cannot be read or is too small for ``blocks``; nothing
-        is left behind
+        is left behind.
+
+    Examples
+    --------
+    >>> files = fusiform.scramble_stimuli("stimuli/faces", "scrambled", method="blocks", blocks=8)
+    >>> len(files), files[0].as_posix()
+    (4, 'scrambled/faces-1.png')
     """
     source, output = Path(source), Path(output)
     if method not in get_args(Method):

@@ -40,12 +40,18 @@ _MAX_FAULTS = 3
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of a check.
+    """Result of :func:`fusiform.check`.
 
     Attributes
     ----------
-    problems : each with its place; the first of an ``unfinished`` store says how far it is
-    arrays, bytes_read : what was checked
+    problems : tuple of str
+        Each with its place; the first of an unfinished store says how far it is.
+    arrays : int
+        Number of arrays that were read.
+    bytes_read : int
+        Bytes that were read.
+    unfinished : bool
+        Whether the scan or recording has not finished.
     """
 
     problems: tuple[str, ...]
@@ -60,9 +66,27 @@ def check(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) 
     Of an unfinished scan or recording, found by its own path or that of its output, report how far
     it is and what is damaged.
 
+    Parameters
+    ----------
+    path : str or path
+        A folder, archive or URL.
+    progress : callable, optional
+        Called with each layer that has been read.
+
+    Returns
+    -------
+    Checked
+        The problems, and what was read.
+
     Raises
     ------
-    UserError : there is no store, or its root cannot be read
+    UserError
+        There is no store, or its root cannot be read.
+
+    Examples
+    --------
+    >>> fusiform.check("r18.zarr").problems
+    ()
     """
     location = _located(path)
     recording = kind_at(location) is RECORDING

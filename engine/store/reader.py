@@ -225,7 +225,20 @@ class Reader:
         return {name: n for name, n in zip(self.categories, numbers, strict=True) if n}
 
     def tree(self) -> xarray.DataTree:
-        """The whole store as a lazy ``xarray.DataTree`` of dask arrays, a node per layer."""
+        """The whole store as a lazy ``xarray.DataTree`` of dask arrays, a node per layer.
+
+        Returns
+        -------
+        xarray.DataTree
+            The root holds the counts and the stimulus table, a node per layer the rest;
+            ``docs/reference/store.md`` describes all variables.
+
+        Examples
+        --------
+        >>> tree = fusiform.open_store("r18.zarr").tree()
+        >>> list(tree.children)
+        ['layer3.1', 'layer4.1']
+        """
         import xarray
 
         place: Any = store_for_others(self.path, self._unchanged)

@@ -60,7 +60,30 @@ class RecordingReader(Reader):
         return self.schema.recorded[self.layer(layer).name]
 
     def units(self, layer: str) -> NDArray[np.int64]:
-        """The recorded units of a layer ``[unit]``, as increasing indices of the flat layer."""
+        """The recorded units of a layer.
+
+        Parameters
+        ----------
+        layer : str
+            Name of a layer.
+
+        Returns
+        -------
+        array of int, [unit]
+            Increasing indices in the flattened layer.
+
+        Raises
+        ------
+        UserError
+            The layer is unknown, or the recording is damaged.
+
+        Examples
+        --------
+        >>> recording = fusiform.open_recording("r18.responses.zarr")
+        >>> units = recording.units("layer4.1")
+        >>> units.max() < 512 * 2 * 2
+        np.True_
+        """
         own = self.layer(layer)
         key = f"{own.name}/unit"
         units: NDArray[np.int64] = self._part(key)

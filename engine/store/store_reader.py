@@ -89,7 +89,30 @@ class StoreReader(Reader):
     def dataset(self, layer: str) -> xarray.Dataset:
         """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories.
 
-        Coordinates of units are coordinates of it.
+        Parameters
+        ----------
+        layer : str
+            Name of a layer.
+
+        Returns
+        -------
+        xarray.Dataset
+            Variables are the moments ``mean`` and ``m2 [category, fold, *layer dims]``; ``t``,
+            ``t_each``, ``q_each``, ``csi`` and ``selective [category, *layer dims]``;
+            ``selective_fold``; ``dead`` and ``nonfinite [*layer dims]``. Coordinates of units are
+            coordinates of it. :meth:`tree` holds saved contrasts and the null as well.
+
+        Raises
+        ------
+        UserError
+            The layer is unknown, or the store is damaged.
+
+        Examples
+        --------
+        >>> store = fusiform.open_store("r18.zarr")
+        >>> layer = store.dataset("layer4.1")
+        >>> dict(layer["t"].sel(category="faces").sizes)
+        {'channel': 512, 'y': 2, 'x': 2}
         """
         node = self.tree()[self.layer(layer).name]
         names = self.coordinates.get(layer, ())

@@ -58,6 +58,7 @@ LINES = {
     "select": "select a.zarr --contrast faces",
     "query": "query a.zarr 't > 0'",
     "compare": "compare a.zarr a.zarr --resamples 5",  # one network, for --localizers too
+    "plot": "plot a.zarr -o figure.png --where 't > 0' --resamples 5 -q",
     "report": "report a.zarr -o page.html --resamples 5 -q",
     "merge": "merge a.zarr c.zarr -o out.zarr",
     "archive": "archive a.zarr -o a.zarr.zip",

@@ -16,11 +16,26 @@ from .standard import Correlation, Floats, among, standard
 class BestLayer:
     """The layer that fits a region best, chosen with cross-validation.
 
-    ``over`` is ``subjects``, ``stimuli`` or ``subjects and stimuli``. For every subject and fold of
-    the stimuli (a split), the layer with the largest correlation is chosen: the mean over the other
-    subjects, on the stimuli of the other folds. It is measured on the subject and fold left out;
-    ``correlation`` is the mean over ``splits``, None if a response is constant in one. ``layer`` is
-    the layer chosen most often, ``chosen`` the number of splits it was chosen for.
+    For every subject and fold of the stimuli (a split), the layer with the largest correlation is
+    chosen: the mean over the other subjects, on the stimuli of the other folds. It is measured on
+    the subject and fold left out.
+
+    Attributes
+    ----------
+    region : str
+        The region.
+    population : str
+        The population of units.
+    over : str
+        What was left out in turn: ``subjects``, ``stimuli`` or ``subjects and stimuli``.
+    layer : str
+        The layer chosen most often.
+    chosen : int
+        Number of splits it was chosen for.
+    splits : int
+        Number of splits.
+    correlation : float or None
+        Mean over splits; None if a response is constant in one.
     """
 
     region: str

@@ -35,13 +35,35 @@ from .standard import Correlation, Floats
 
 @dataclass(frozen=True, repr=False)
 class BrainComparison(Result):
-    """A network against the regions of a table.
+    """Result of :func:`fusiform.compare_regions`: a network against the regions of a table.
 
-    ``compared`` describes the values compared, ``orders`` is the number of permutations, ``chosen``
-    describes how units were chosen, and ``held_out`` whether they were measured on other stimuli
-    than those that selected them. ``ceilings`` tells where noise ceilings come from: ``given`` (in
-    the table), ``subjects`` (their differences), or nothing. ``notes`` say which categories were
-    joined, and what was left out.
+    Attributes
+    ----------
+    source : str
+        Path of the store or recording.
+    provenance : mapping
+        Attributes of its root.
+    regions : str
+        Path of the table.
+    compared : str
+        The values compared, in words.
+    chosen : str
+        How units were chosen, in words.
+    correlation : str
+        ``pearson`` or ``spearman``.
+    orders : int
+        Number of permutations.
+    held_out : bool
+        Whether units were measured on other stimuli than those that selected them.
+    ceilings : str
+        Where noise ceilings come from: ``given`` (in the table), ``subjects`` (their differences),
+        or nothing.
+    notes : tuple of str
+        Categories that were joined, and values that were left out.
+    correlations : tuple of LayerCorrelation
+        Correlations of every region, layer and population.
+    best_layers : tuple of BestLayer
+        The layer that fits each region best.
     """
 
     source: str
@@ -56,6 +78,8 @@ class BrainComparison(Result):
     notes: tuple[str, ...]
     correlations: tuple[LayerCorrelation, ...]
     best_layers: tuple[BestLayer, ...]
+
+    _drawn_by = "fusiform.plot.regions(comparison, region)"
 
     def tables(self) -> Iterator[Table]:
         """All values in long form, see :mod:`..frames`."""
@@ -86,27 +110,51 @@ def compare_regions(
     """Compare populations of units with brain regions, layer by layer.
 
     A store is compared on the categories of the table: the units that each contrast selects, and
-    all units that vary (:mod:`.populations`). A recording is compared on single stimuli: the units
-    of each choice, and all recorded units (:mod:`.recorded`).
+    all units that vary. A recording is compared on single stimuli: the units of each choice, and
+    all recorded units. ``docs/reference/definitions.md`` has the formulas and their sources.
 
     Parameters
     ----------
-    source : a store or a recording, or its path
-    table : path of a table of regions, see :mod:`.regions`
-    criterion : the criterion that selects units of a store
-    layers : names or globs of layers
-    contrasts : see :mod:`...contrasts.language.contrast`; by default every category, or the domains
-        of a known localizer if the table has its categories
-    correlation : by default ``pearson`` for responses, ``spearman`` for dissimilarity matrices
-    rearrangements : number of permutations; all of them if there are fewer
-    control_units : whether other units of the layer are compared too, see :mod:`.controls`
-    seed : seed of the permutations, and of random units
+    source : Store, Recording, str or path
+        A store or a recording, or its path.
+    table : str or path
+        A ``.csv`` file of regions. Columns are region, category (for a recording: stimulus) and
+        response; or region, first, second and distance; optionally subject and ceiling.
+    criterion : Criterion, optional
+        The criterion that selects units of a store.
+    layers : str or sequence of str, default "*"
+        Names or globs of layers.
+    contrasts : str or sequence of str, optional
+        As in :func:`fusiform.summary`; by default every category, or the domains of a known
+        localizer if the table has its categories.
+    correlation : str, optional
+        ``pearson`` or ``spearman``; by default ``pearson`` for responses, ``spearman`` for
+        dissimilarity matrices.
+    rearrangements : int, default 10000
+        Number of permutations; all of them if there are fewer.
+    control_units : bool, default False
+        Also compare other units of the layer, and as many random units.
+    seed : int, default 0
+        Seed of the permutations, and of random units.
+
+    Returns
+    -------
+    BrainComparison
+        Correlations of every layer with every region, and the best layer of each region.
 
     Raises
     ------
-    UserError : the table cannot be read, or names categories or stimuli that the source lacks; a
-        region responds to everything equally; a table of categories is compared with a recording,
-        or one of stimuli with a store; see also :func:`fusiform.summary`
+    UserError
+        The table cannot be read, or names categories or stimuli that the source lacks; a region
+        responds to everything equally; a table of categories is compared with a recording, or one
+        of stimuli with a store; as :func:`fusiform.summary` does.
+
+    Examples
+    --------
+    >>> top = fusiform.Criterion("rest", "top 1%")
+    >>> found = fusiform.compare_regions("r18.zarr", "regions.csv", top, contrasts="faces")
+    >>> [(one.layer, one.population) for one in found.correlations[:2]]
+    [('layer3.1', 'faces'), ('layer3.1', 'all units')]
     """
     regions = read_regions(table)
     correlation = correlation or ("spearman" if regions.are_rdms else "pearson")

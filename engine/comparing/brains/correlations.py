@@ -57,17 +57,35 @@ class Values(NamedTuple):
 class LayerCorrelation:
     """The correlation between a region and a population of a layer.
 
-    ``correlation`` is the mean over subjects; ``p`` is the probability of one as large by chance,
-    ``p_corrected`` of one as large in any layer. ``outside_target`` and its p are the same without
-    the categories or stimuli that the population was selected for; None for a population without a
-    target, or with fewer than 3 others. ``ceiling_low`` and ``ceiling_high`` bound the correlation
-    that any model could reach; they are None for one subject, unless the table gives them.
-    ``units`` is the size of the population. ``correlation`` and p are None if the population has
-    too few units or does not vary.
+    Values are None if the population has too few units or does not vary; controls are None unless
+    they were asked for.
 
-    Controls are None unless they were asked for: ``other_units`` is the correlation of all other
-    units of the layer, ``random_units`` that of as many random units, the mean over draws, of which
-    ``random_units_low`` and ``random_units_high`` hold the middle 95 %.
+    Attributes
+    ----------
+    region : str
+        The region.
+    layer : str
+        Name of the layer.
+    population : str
+        The population of units.
+    units : float
+        Size of the population.
+    correlation : float or None
+        The correlation, a mean over subjects.
+    p : float or None
+        Probability of one as large by chance.
+    p_corrected : float or None
+        Probability of one as large in any layer.
+    outside_target, outside_target_p, outside_target_p_corrected : float or None
+        The same without the categories or stimuli that the population was selected for; None for a
+        population without a target, or with fewer than 3 others.
+    other_units : float or None
+        Correlation of all other units of the layer.
+    random_units, random_units_low, random_units_high : float or None
+        Correlation of as many random units: mean over draws, and their middle 95 %.
+    ceiling_low, ceiling_high : float or None
+        Bounds of the correlation that any model could reach; None for one subject, unless the table
+        gives them.
     """
 
     region: str

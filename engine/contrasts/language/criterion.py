@@ -33,27 +33,40 @@ _CORRECTIONS = {
 class Criterion:
     """The criterion by which a unit is selective for the target of a contrast.
 
+    ``docs/reference/definitions.md`` has the formulas of tests, corrections and measures, and
+    their sources. As text, a criterion is in words.
+
     Parameters
     ----------
-    test : ``each``, ``rest``, ``weighted``, ``glm`` or ``student``. ``each`` is the smallest
-        Welch's t against any baseline category; ``rest`` Welch's t against the pooled baseline;
-        ``weighted`` the t of weighted category means; ``glm`` is ``weighted`` with one residual
-        variance over all categories, as in a linear model; ``student`` is ``rest`` with equal
-        variances. A weighted contrast is tested by ``glm`` if that is the test, otherwise by
-        ``weighted``.
-    where : Rule that a unit must meet, such as ``q <= 0.05 and csi > 1/3``: measures are compared
-        with numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%``
-        of a layer, ``top 1% of model``, ``preferred``. See ``fusiform.engine.registry.MEASURES``.
-    sides : 1 (the target's response is larger) or 2 (it differs).
-    correction : Correction of p for multiple tests, giving q: ``bh``, ``by``, ``bonferroni`` or
-        ``none``.
-    family : Correct p over the units of a ``layer`` or of the ``model``.
-    pairwise : Require the rule against each baseline category separately, each with its own test,
+    test : str, default "each"
+        ``each``, ``rest``, ``weighted``, ``glm`` or ``student``. ``each`` is the smallest Welch's t
+        against any baseline category; ``rest`` Welch's t against the pooled baseline; ``weighted``
+        the t of weighted category means; ``glm`` is ``weighted`` with one residual variance over
+        all categories, as in a linear model; ``student`` is ``rest`` with equal variances. A
+        weighted contrast is tested by ``glm`` if that is the test, otherwise by ``weighted``.
+    where : str, default "q <= 0.05"
+        Rule that a unit must meet, such as ``q <= 0.05 and csi > 1/3``: measures are compared with
+        numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%`` of a
+        layer, ``top 1% of model``, ``preferred``. See ``fusiform.engine.registry.MEASURES``.
+    sides : int, default 1
+        1 (the target's response is larger) or 2 (it differs).
+    correction : str, default "bh"
+        Correction of p for multiple tests, giving q: ``bh``, ``by``, ``bonferroni`` or ``none``.
+    family : str, default "layer"
+        Correct p over the units of a ``layer`` or of the ``model``.
+    pairwise : bool, default False
+        Require the rule against each baseline category separately, each with its own test,
         correction and decision.
 
     Raises
     ------
-    UserError : a value is unknown, or the rule cannot be parsed
+    UserError
+        A value is unknown, or the rule cannot be parsed.
+
+    Examples
+    --------
+    >>> print(fusiform.Criterion("rest", "q <= 0.01 and csi > 1/3"))
+    Welch t against the pooled baseline; q <= 0.01 and csi > 1/3; q: Benjamini-Hochberg in the layer
     """
 
     test: Test = "each"

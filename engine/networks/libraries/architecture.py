@@ -31,24 +31,43 @@ Built = tuple[nn.Module, Preprocessing | UserError | None]
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture of a library.
+    """An architecture of a library, as the function of a plug-in returns it.
 
     Parameters
     ----------
-    name
+    name : str
         Its full name, ``library:name``, as the store names it.
-    untrained
+    untrained : callable
         Builds it with weights from torch's random numbers: a module, or a module and its
         :class:`fusiform.Preprocessing`. A ``UserError`` in place of that is raised where the user
         gives none.
-    trained
+    trained : callable, optional
         Builds it with the library's weights of a tag, and may download them.
-    tags
+    tags : list of str, optional
         The library's weights, the default first.
-    tower
+    tower : str, optional
         Name of this network inside a larger one that a checkpoint may hold.
-    package
+    package : str, optional
         Installed package that computes it, whose version the store keeps.
+
+    See Also
+    --------
+    load_backbone : Build a network by its name.
+
+    Notes
+    -----
+    ``docs/how-to/plugins.md`` shows a whole plug-in.
+
+    Examples
+    --------
+    >>> import torch
+    >>> def find(name):
+    ...     def untrained():
+    ...         return torch.nn.Conv2d(3, int(name), 3), fusiform.Preprocessing()
+    ...     return fusiform.Architecture(f"mine:{name}", untrained)
+    >>> model, preprocessing = find("8").build()
+    >>> model
+    Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
     """
 
     name: str
@@ -61,9 +80,28 @@ class Architecture:
     def tag(self, weights: str) -> str:
         """The library's tag that ``weights`` names; the default one for ``default``.
 
+        Parameters
+        ----------
+        weights : str
+            A tag, or ``default``.
+
+        Returns
+        -------
+        str
+            The tag.
+
         Raises
         ------
-        UserError : unknown tag, or no weights in the library
+        UserError
+            The tag is unknown, or the library has no weights.
+
+        Examples
+        --------
+        >>> import torch
+        >>> built = lambda tag=None: torch.nn.Conv2d(3, 8, 3)
+        >>> one = fusiform.Architecture("mine:8", built, built, ["v1"])
+        >>> one.tag("default")
+        'v1'
         """
         if self.trained is None or not self.tags:
             raise UserError(
@@ -82,9 +120,25 @@ class Architecture:
     def build(self) -> Built:
         """The untrained network and its preprocessing.
 
+        Returns
+        -------
+        model : torch.nn.Module
+            The network.
+        preprocessing : Preprocessing, UserError or None
+            Its preprocessing; the error to raise where the user gives none; None where it is
+            unknown.
+
         Raises
         ------
-        UserError : the library, or the user's factory, raised an error or built no network
+        UserError
+            The library, or the user's factory, raised an error or built no network.
+
+        Examples
+        --------
+        >>> import torch
+        >>> one = fusiform.Architecture("mine:8", lambda: torch.nn.Conv2d(3, 8, 3))
+        >>> one.build()
+        (Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1)), None)
         """
         with in_one_line(self.name):
             return self.checked(self.untrained())
@@ -92,9 +146,22 @@ class Architecture:
     def checked(self, built: Any) -> Built:
         """The network and preprocessing that a library has built.
 
+        Parameters
+        ----------
+        built : object
+            The return value of ``untrained`` or ``trained``.
+
+        Returns
+        -------
+        model : torch.nn.Module
+            The network.
+        preprocessing : Preprocessing, UserError or None
+            Its preprocessing, as in :meth:`build`.
+
         Raises
         ------
-        UserError : it has built something else
+        UserError
+            The library has built something else.
         """
         match built:
             case nn.Module() as model:

@@ -42,18 +42,29 @@ def archive(path: Path | str, output: Path | str, *, overwrite: bool = False) ->
 
     Parameters
     ----------
-    path : a folder, URL or archive
-    output : the file; its name ends in ``.zip``
-    overwrite : replace an earlier archive at ``output``
+    path : str or path
+        A folder, URL or archive.
+    output : str or path
+        The file; its name ends in ``.zip``.
+    overwrite : bool, default False
+        Replace an earlier archive at ``output``.
 
     Returns
     -------
-    path of the archive
+    pathlib.Path
+        Path of the archive.
 
     Raises
     ------
-    UserError : no complete and whole store is at ``path``; ``output`` has another name, exists
-        already, or cannot be written to
+    UserError
+        No complete and whole store is at ``path``; ``output`` has another name, exists already, or
+        cannot be written to.
+
+    Examples
+    --------
+    >>> path = fusiform.archive("r18.zarr", "r18.zarr.zip")
+    >>> fusiform.open_store(path).folds
+    2
     """
     store: Reader = (RecordingReader if kind_at(path) is RECORDING else StoreReader).open(path)
     require_complete(store)
