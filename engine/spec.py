@@ -133,7 +133,7 @@ class Stimuli:
         perhaps sha256) or an ``events.tsv`` of BIDS. Arrays are in HDF5 (``FILE.h5:ARRAY``) or
         NumPy files, a dataset is Hugging Face's on disk.
         From Python also ``{category: images}``, a map-style Dataset of (input, label), or an
-        iterable of (inputs, labels): see ``docs/how-to/python.md``.
+        iterable of (inputs, labels): see ``docs/how-to/tensors.md``.
     groups : mapping, str or path, or a sequence of them, optional
         Join folders into categories; only these are shown. A mapping of category to folders,
         ``CATEGORY=FOLDER,...``, the name of a published localizer (``floc``), a ``.toml`` file, or
