@@ -96,7 +96,8 @@ def _pages(site: Path) -> list[Path]:
 def _examples(site: Path) -> dict[str, float]:
     """Seconds of the gallery's scripts."""
     took = r"running time of the script:</strong> \((\d+) minutes ([\d.]+) seconds\)"
-    found = {path.stem: re.search(took, path.read_text()) for path in site.glob("gallery/*.html")}
+    pages = sorted(site.glob("gallery/*.html"))
+    found = {path.stem: re.search(took, path.read_text()) for path in pages}
     return {name: 60 * int(one[1]) + float(one[2]) for name, one in found.items() if one}
 
 
