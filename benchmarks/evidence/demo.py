@@ -100,7 +100,7 @@ def _run(program: list[str], folder: Path) -> Run:
 
 def _picture(page: Path) -> None:
     """Save the head of the report as ``docs/pictures/demo.png``."""
-    path = ROOT / "docs" / "demo.png"
+    path = ROOT / "docs" / "pictures" / "demo.png"
     with sync_playwright() as running:
         own = Path(running.chromium.executable_path).exists()
         browser = running.chromium.launch(
