@@ -232,7 +232,7 @@ def test_the_demo_ends_in_lines_that_fit(
     folder: Path, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    demo._print_answer([A, B], Path(FOLDER), is_trained=True)
+    demo._print_answer([A, B], is_trained=True)
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) <= width or FOLDER in line for line in lines)
     assert any(line.startswith("layer ") for line in lines)
