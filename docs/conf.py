@@ -29,6 +29,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_extensions", "_templates"]
 templates_path = ["_templates"]
+smartquotes = False  # help and docstrings are typed: 'faces > places', --format
 
 # Anchors are those that GitHub makes of headings; a link to one that is missing is a warning.
 myst_heading_anchors = 4

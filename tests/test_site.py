@@ -71,6 +71,7 @@ def test_text_of_the_help_is_no_markdown(extension: Any) -> None:
     escaped = extension("command_reference").escaped
     assert escaped("a|b *c* <d> [e] `f_*`") == r"a\|b \*c\* \<d\> \[e\] `f_*`"
     assert escaped("see docs/reference/store.md.") == "see `docs/reference/store.md`."
+    assert escaped("for --format csv; `--wide`") == "for `--format` csv; `--wide`"
 
 
 @pytest.mark.parametrize("section", SECTIONS)

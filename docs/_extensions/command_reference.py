@@ -58,8 +58,8 @@ class Markdown:
 
 
 def escaped(text: str) -> str:
-    """Text with Markdown's marks escaped; what stands in backticks, and pages, as code."""
-    text = re.sub(r"(?<!`)\b(docs/[\w/.-]+\.md)", r"`\1`", text)
+    """Text with Markdown's marks escaped; what stands in backticks, pages and flags, as code."""
+    text = re.sub(r"(?<![`\w-])(docs/[\w/.-]+\.md|--[a-z][a-z-]+)", r"`\1`", text)
     parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
     marks = re.compile(r"([\\*_{}\[\]<>|#~])")
     return "".join(part if part[:1] == "`" else marks.sub(r"\\\1", part) for part in parts)
