@@ -65,6 +65,8 @@ def test_the_reference_has_groups_types_and_defaults(extension: Any) -> None:
     )
     assert "| `--units [all\\|channel\\|" in design
     assert "\n```text\nfusiform scan resnet50 stimuli/ -o r50.zarr\n```\n" in scan
+    analyse = text.partition("### fusiform analyse\n")[2]
+    assert "\n`shares`: with intervals over feature maps. `specificity`: CSI" in analyse
 
 
 def test_text_of_the_help_is_no_markdown(extension: Any) -> None:
