@@ -13,7 +13,7 @@ LIST = Path(__file__).parents[1] / "reference" / "api.md"
 # Defaults that are code of the engine, and what is read instead.
 DEFAULTS = (
     (r"Criterion\(test=[^)]*\)|\bDEFAULT\b", "Criterion()"),
-    (r"<[^>]*>+|tuple\([A-Z]+\)|\b[A-Z]{4,}\b|lambda [*_]+: \.\.\.", "..."),
+    (r"<[^>]*>+|tuple\([A-Z]+\)|\b[A-Z]{4,}\b|lambda [*_]+: None", "..."),
 )
 
 
