@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
+    "api_pages",  # how the API's pages read
     "gallery_folder",  # where its scripts run, and in which order
     "command_reference",  # the commands' reference, from their help
     "repository_pages",  # pages of files outside docs/
@@ -28,11 +29,12 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_extensions", "_templates"]
 templates_path = ["_templates"]
+smartquotes = False  # help and docstrings are typed: 'faces > places', --format
 
 # Anchors are those that GitHub makes of headings; a link to one that is missing is a warning.
 myst_heading_anchors = 4
 
-# The API: signatures in full, members where the page asks for them.
+# The API: a page for every name that reference/api.md lists.
 autosummary_generate = True
 autodoc_typehints = "none"  # docstrings say them
 autodoc_preserve_defaults = True

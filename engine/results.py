@@ -41,7 +41,7 @@ class Result(ABC):
         -------
         pandas.DataFrame
             Columns ``quantity``, ``value``, mostly ``low`` and ``high``, and what they belong to:
-            ``docs/how-to/notebook.md`` lists them for every result.
+            ``docs/reference/output.md`` lists them for every result.
 
         Examples
         --------

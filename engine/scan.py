@@ -54,8 +54,8 @@ def scan(
         The stimuli, or their source alone: a path, ``{category: images}``, a map-style Dataset of
         (input, label), or an iterable of (inputs, labels).
     output : str or path, optional
-        The store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store. By
-        default the store is in memory.
+        The store to create, by convention ``NAME.zarr``; a folder, or the URL of an object store.
+        By default the store is in memory.
     design : Design, optional
         Layers, units, folds, the null.
     resources : Resources, optional

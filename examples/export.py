@@ -1,6 +1,6 @@
 """
-Take the numbers elsewhere
-==========================
+Export to R, a spreadsheet or scanpy
+====================================
 
 Every result is a table, and units are an annotated matrix: for pandas, R, a spreadsheet, or the
 tools of single-cell analysis.

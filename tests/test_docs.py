@@ -143,7 +143,7 @@ def test_the_readme_is_short() -> None:
     ("name", "count"),
     [
         ("README.md", 12),
-        ("docs/explanation/study.md", 40),
+        ("docs/how-to/study.md", 40),
         ("docs/explanation/statistics.md", 10),
         ("docs/explanation/criteria.md", 2),
     ],

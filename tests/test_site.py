@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from fusiform import Design, Store
 from fusiform.cli import app
 
 from .test_docs import ROOT, blocks, run
@@ -65,12 +66,37 @@ def test_the_reference_has_groups_types_and_defaults(extension: Any) -> None:
     )
     assert "| `--units [all\\|channel\\|" in design
     assert "\n```text\nfusiform scan resnet50 stimuli/ -o r50.zarr\n```\n" in scan
+    analyse = text.partition("### fusiform analyse\n")[2]
+    assert "\n`shares`: with intervals over feature maps. `specificity`: CSI" in analyse
 
 
 def test_text_of_the_help_is_no_markdown(extension: Any) -> None:
     escaped = extension("command_reference").escaped
     assert escaped("a|b *c* <d> [e] `f_*`") == r"a\|b \*c\* \<d\> \[e\] `f_*`"
     assert escaped("see docs/reference/store.md.") == "see `docs/reference/store.md`."
+    assert escaped("for --format csv; `--wide`") == "for `--format` csv; `--wide`"
+
+
+def test_signatures_of_the_api_show_no_code_of_the_engine(extension: Any) -> None:
+    pages = extension("api_pages")
+
+    def shown(kind: str, of: Any, text: str) -> str:
+        return str(pages.signature(None, kind, "", of, None, text, None)[0])
+
+    text = "(a, criterion=DEFAULT, measures=tuple(MEASURED), note=lambda _: None, ax=None)"
+    assert (
+        shown("function", run, text)
+        == "(a, criterion=Criterion(), measures=..., note=..., ax=None)"
+    )
+    factory = "(tags=<factory>, criterion=Criterion(test='each', where='q <= 0.05'))"
+    assert shown("class", Design, factory) == "(tags=..., criterion=Criterion())"
+    assert shown("class", Store, "(path, root)") == ""
+
+
+def test_attributes_of_the_api_are_no_links_to_entries_that_are_missing(extension: Any) -> None:
+    lines = [":obj:`units <.units>` : str", "    As in :class:`fusiform.Design`."]
+    extension("api_pages").attributes(None, "class", "", None, None, lines)
+    assert lines == ["units : str", "    As in :class:`fusiform.Design`."]
 
 
 @pytest.mark.parametrize("section", SECTIONS)

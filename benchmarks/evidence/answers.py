@@ -17,7 +17,7 @@ from ..shared import RESNET50, answered, asked, head, heading, save, testdata
 
 SOME = "--layers layer4.2,avgpool"
 FLOC = "floc --groups floc"
-# From photographs to a figure: docs/explanation/study.md shows these commands, and what they print.
+# From photographs to a figure: docs/how-to/study.md shows these commands, and what they print.
 WALK = (
     f"stimuli check {FLOC}",
     f"plan resnet50 {FLOC} --weights {RESNET50} --memory-budget 1500MiB",

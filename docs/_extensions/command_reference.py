@@ -26,12 +26,14 @@ class Markdown:
         self.lines += ["```text", f"{program} {arguments}", "```", ""]
 
     def write_text(self, text: str) -> None:
-        """Write paragraphs; an example becomes a block of code."""
+        """Write paragraphs, "word: its meaning" with the word as code; an example is a block."""
         for paragraph in text.split("\n\n"):
             said = " ".join(paragraph.split())
-            example = said.removeprefix("Example: ")
-            block = ["Example:", "", "```text", example, "```"]
-            self.lines += [*(block if example != said else [escaped(said)]), ""]
+            if said.startswith("Example: "):
+                self.lines += ["Example:", "", "```text", said.removeprefix("Example: "), "```", ""]
+            else:
+                said = re.sub(r"(?:^|(?<=\. ))([a-z]+): ", r"`\1`: ", said)
+                self.lines += [escaped(said), ""]
 
     def write_dl(self, rows: Iterable[tuple[str, str]], **_: Any) -> None:
         """Write a table of options: flags and type, meaning, default."""
@@ -58,8 +60,8 @@ class Markdown:
 
 
 def escaped(text: str) -> str:
-    """Text with Markdown's marks escaped; what stands in backticks, and pages, as code."""
-    text = re.sub(r"(?<!`)\b(docs/[\w/.-]+\.md)", r"`\1`", text)
+    """Text with Markdown's marks escaped; what stands in backticks, pages and flags, as code."""
+    text = re.sub(r"(?<![`\w-])(docs/[\w/.-]+\.md|--[a-z][a-z-]+)", r"`\1`", text)
     parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
     marks = re.compile(r"([\\*_{}\[\]<>|#~])")
     return "".join(part if part[:1] == "`" else marks.sub(r"\\\1", part) for part in parts)

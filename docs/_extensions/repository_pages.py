@@ -93,7 +93,7 @@ def redirect_links(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def link_named_files(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """Turn `docs/reference/store.md#urls` in backticks into a link to that page."""
+    """Turn `docs/reference/store.md#urls` in backticks into a link to that page, by its title."""
     for literal in list(doctree.findall(nodes.literal)):
         target = _target(literal.astext())
         if target is None or isinstance(literal.parent, nodes.reference):
@@ -101,7 +101,9 @@ def link_named_files(app: Sphinx, doctree: nodes.document, page: str) -> None:
         shown, anchor = target
         if shown in app.env.found_docs:
             uri = app.builder.get_relative_uri(page, shown) + _id(app.env, shown, anchor)
-            literal.replace_self(nodes.reference("", "", literal.deepcopy(), refuri=uri))
+            own = literal.astext().startswith("docs/")
+            said = nodes.Text(app.env.titles[shown].astext()) if own else literal.deepcopy()
+            literal.replace_self(nodes.reference("", "", said, refuri=uri))
         elif page != "changelog":  # which names pages of the past
             logger.warning("%s is no page of the site", literal.astext(), location=literal)
 

@@ -202,7 +202,7 @@ def analyse(
 
     ``docs/reference/definitions.md`` defines every analysis and names its source. Memory holds a
     slab, the rows, and the census of every layer that a thread analyses or that waits for one.
-    Analyses of all pairs of contrasts, categories or layers cost much at thousands.
+    Analyses of all pairs of contrasts, categories or layers are expensive for thousands of them.
 
     Parameters
     ----------

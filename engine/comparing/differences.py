@@ -209,8 +209,8 @@ def compare(
     ------
     UserError
         There are fewer than two stores, or they cannot be compared; no layers correspond; a
-        measure, pairing or contrast is unknown; positions are not as many different numbers; a scan
-        has not finished.
+        measure, pairing or contrast is unknown; positions are not one for each store, or two are
+        alike; a scan has not finished.
 
     See Also
     --------

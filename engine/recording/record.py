@@ -83,7 +83,7 @@ def record(
     stimuli : Stimuli, str, path, mapping or Dataset, optional
         As in :func:`fusiform.scan`; by default those of the ``store``.
     output : str or path, optional
-        The recording to create, by custom ``NAME.responses.zarr``; by default it is in memory.
+        The recording to create, by convention ``NAME.responses.zarr``; by default it is in memory.
     store : Store, str or path, optional
         Store of a scan of the same network.
     units : UnitRequest, optional

@@ -47,7 +47,7 @@ class Listener:
     progress : callable, optional
         Called with a :class:`~fusiform.engine.scanning.progress.Progress` after every batch.
     begin : callable, optional
-        Called with the name of a stage whose steps nobody can count, when it begins.
+        Called with the name of a stage when it begins, if its steps cannot be counted.
 
     Examples
     --------

@@ -74,7 +74,7 @@ class StoreReader(Reader):
 
     @property
     def units(self) -> str:
-        """The units of the scan, see :data:`..layer.UNITS`."""
+        """The units of the scan, as in :class:`fusiform.Design`."""
         return str(self.provenance.get("units", "all"))
 
     @property

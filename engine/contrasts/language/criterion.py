@@ -47,7 +47,7 @@ class Criterion:
     where : str, default "q <= 0.05"
         Rule that a unit must meet, such as ``q <= 0.05 and csi > 1/3``: measures are compared with
         numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%`` of a
-        layer, ``top 1% of model``, ``preferred``. See ``fusiform.engine.registry.MEASURES``.
+        layer, ``top 1% of model``, ``preferred``.
     sides : int, default 1
         1 (the target's response is larger) or 2 (it differs).
     correction : str, default "bh"
