@@ -346,8 +346,8 @@ def test_a_summary_of_anything_but_a_finished_store_is_refused(
 def test_a_criterion_out_of_range_is_refused(fusiform: Command, scanned: Path) -> None:
     assert_refused(fusiform("summary", scanned, "--sides", "3"), "one of 1, 2", "got 3")
     assert_refused(fusiform("summary", scanned, "--preset", "prince"), "did you mean prince2024")
-    said = "got unexpected extra argument(s) (blobs), quote names that contain spaces: see"  # the bracket is closed
-    assert_refused(fusiform("select", scanned, "blobs"), said)
+    said = "got unexpected extra argument(s) (blobs), quote names that contain spaces: see"
+    assert_refused(fusiform("select", scanned, "blobs"), said)  # the bracket is closed
     assert_refused(fusiform("summary", scanned, "--where", "p_null < 1"), "--null 100")
     assert "stripes" in fusiform("select", scanned).out
     assert_refused(

@@ -227,8 +227,9 @@ def _of_category(
     if found.lost:
         yield f"{folder}: {found.lost:,} images are broken links"
     if found.others:
-        named = shortened(sorted(found.others, key=natural_key), 3)
-        yield f"{folder}: passed over {len(found.others):,} files that are not images by name: {named}"
+        others = sorted(found.others, key=natural_key)
+        named = shortened(others, 3)
+        yield f"{folder}: passed over {len(others):,} files that are not images by name: {named}"
     if found.links:
         yield f"{folder}: passed over broken links: {shortened(sorted(found.links))}"
     if found.folders:
