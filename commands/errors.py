@@ -52,5 +52,7 @@ def _say_misuse(error: typer.TyperException) -> int:
     said = said.replace(". Did you mean ", ", did you mean ")
     if said == "No such option: --json":
         said += ", did you mean --format json"
+    if said.startswith("Got unexpected extra argument"):
+        said += ", quote names that contain spaces"
     path = ctx.command_path if ctx else "fusiform"
     return say(f"{said[:1].lower()}{said[1:]}: see '{path} --help'")

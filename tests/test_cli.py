@@ -346,8 +346,8 @@ def test_a_summary_of_anything_but_a_finished_store_is_refused(
 def test_a_criterion_out_of_range_is_refused(fusiform: Command, scanned: Path) -> None:
     assert_refused(fusiform("summary", scanned, "--sides", "3"), "one of 1, 2", "got 3")
     assert_refused(fusiform("summary", scanned, "--preset", "prince"), "did you mean prince2024")
-    said = "got unexpected extra argument(s) (blobs): see"  # the bracket is closed
-    assert_refused(fusiform("select", scanned, "blobs"), said)
+    said = "got unexpected extra argument(s) (blobs), quote names that contain spaces: see"
+    assert_refused(fusiform("select", scanned, "blobs"), said)  # the bracket is closed
     assert_refused(fusiform("summary", scanned, "--where", "p_null < 1"), "--null 100")
     assert "stripes" in fusiform("select", scanned).out
     assert_refused(
@@ -399,7 +399,7 @@ def test_a_scan_reports_progress_and_the_next_command(fusiform: Command, stimuli
     assert answer.code == 0
     assert answer.out == ""
     lines = answer.err.splitlines()
-    assert lines[0] == "noise: passed over 1 files that are not images by name"
+    assert lines[0] == "noise: passed over 1 files that are not images by name: list.txt"
     assert lines[1] == (
         "torchvision:resnet18 (untrained, seed 0): 2 layers, 2,560 units; "
         "18 stimuli, 3 categories, 2 folds"

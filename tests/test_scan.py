@@ -309,7 +309,7 @@ def test_notes_of_the_set_are_kept_in_the_store(
         found = tiny_scan(net, stimuli, tmp_path / "n.zarr", progress=Listener(notes.append))
     finally:
         extra.unlink()
-    note = f"{extra.parent.name}: passed over 1 files that are not images by name"
+    note = f"{extra.parent.name}: passed over 1 files that are not images by name: readme.txt"
     assert found.provenance["notes"] == [note]
     assert note in notes
     assert ("note", note) in list(facts(fusiform.info(tmp_path / "n.zarr")))

@@ -93,7 +93,7 @@ def test_hidden_files_are_ignored_and_other_files_noted(tmp_path: Path) -> None:
     found = read_catalogue(root)
     assert found.names == ("a/1.png", "b/1.png")
     assert found.notes == (
-        "a: passed over 1 files that are not images by name",
+        "a: passed over 1 files that are not images by name: Thumbs.db",
         "a: passed over 1 images in subfolders: a/inner (1); `groups` adds them "
         "(a=a,a/inner), and must name every other category too",
     )
@@ -252,7 +252,7 @@ def test_notes_are_about_chosen_folders_only(tmp_path: Path) -> None:
     (root / "a/notes.txt").touch()
     (root / "c/notes.txt").touch()
     found = read_catalogue(root, {"x": ["a"], "y": ["b"]})
-    assert found.notes == ("a: passed over 1 files that are not images by name",)
+    assert found.notes == ("a: passed over 1 files that are not images by name: notes.txt",)
 
 
 # Groups
@@ -613,6 +613,13 @@ def test_a_file_that_is_an_image_by_name_only_raises(tmp_path: Path, content: by
         open_image(path)
     with pytest.raises(UnfitStimulus, match=r"2\.png is (not an image|empty)"):
         read_header(path, content)
+
+
+def test_heic_under_the_name_of_a_jpeg_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "IMG_1.jpg"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(UnfitStimulus, match=r"1\.jpg is HEIC, AVIF or a video.*save it as JPEG"):
+        open_image(path)
 
 
 def test_postscript_files_are_not_executed(tmp_path: Path) -> None:

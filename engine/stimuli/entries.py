@@ -24,14 +24,14 @@ class Entries(NamedTuple):
     """Entries of a folder, without hidden ones (with a leading dot).
 
     ``images`` have the suffix of an image, in natural order, and are not folders; ``lost`` counts
-    the broken links among them. ``links`` are other broken links, and ``others`` counts the rest.
+    the broken links among them. ``links`` are other broken links, and ``others`` the rest.
     """
 
     images: list[str]
     folders: list[str]
     links: list[str]
     lost: int
-    others: int
+    others: list[str]
 
 
 def entries_of(directory: Path) -> Entries:
@@ -39,7 +39,8 @@ def entries_of(directory: Path) -> Entries:
     images: list[str] = []
     folders: list[str] = []
     links: list[str] = []
-    lost = others = 0
+    others: list[str] = []
+    lost = 0
     with os.scandir(directory) as entries:  # ten times as fast as pathlib
         for entry in entries:
             if entry.name.startswith("."):
@@ -53,7 +54,7 @@ def entries_of(directory: Path) -> Entries:
             elif not is_file and entry.is_symlink():
                 links.append(entry.name)
             else:
-                others += 1
+                others.append(entry.name)
     images.sort(key=natural_key)
     return Entries(images, folders, links, lost, others)
 

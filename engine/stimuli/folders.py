@@ -227,7 +227,9 @@ def _of_category(
     if found.lost:
         yield f"{folder}: {found.lost:,} images are broken links"
     if found.others:
-        yield f"{folder}: passed over {found.others} files that are not images by name"
+        others = sorted(found.others, key=natural_key)
+        named = shortened(others, 3)
+        yield f"{folder}: passed over {len(others):,} files that are not images by name: {named}"
     if found.links:
         yield f"{folder}: passed over broken links: {shortened(sorted(found.links))}"
     if found.folders:

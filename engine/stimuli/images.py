@@ -229,8 +229,7 @@ def read_header(source: Path | str, content: bytes) -> Header:
     UnfitStimulus : as :func:`open_image`, as far as the header tells
     """
     with _opened(source, content) as image:
-        kind = image.format or ""
-        kind = "JPEG" if kind == "MPO" else kind
+        kind = "JPEG" if image.format == "MPO" else image.format or ""
         return Header(kind, image.has_transparency_data, image.size)
 
 
@@ -272,9 +271,8 @@ def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:
     except Image.DecompressionBombError as error:
         pixels = max(map(int, re.findall(r"\d+", str(error))), default=0)
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise UnfitStimulus(
-            source, f"has {pixels:,} pixels; at most {limit:,} are decoded"
-        ) from None
+        why = f"has {pixels:,} pixels; at most {limit:,} are decoded"
+        raise UnfitStimulus(source, why) from None
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
         raise UnfitStimulus(source, f"cannot be read as an image ({_one_line(error)})") from None
     _refuse_slow(source, content, image)
@@ -286,6 +284,8 @@ def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:
 def _why_unknown(content: bytes) -> str:
     if content.startswith((b"II*\0", b"MM\0*")):
         return "is a TIFF of an unsupported layout: save it as 8-bit RGB or grey"
+    if content[4:8] == b"ftyp":
+        return "is HEIC, AVIF or a video, whatever its name: save it as JPEG or PNG"
     return "is not an image" if content else "is empty"
 
 
