@@ -175,7 +175,7 @@ def plot(
     Example: fusiform plot r50.zarr --kind map --contrast faces,places -o maps.pdf
     """
     from fusiform.engine.files import output_path
-    from fusiform.engine.plotting.figures import format_of, write_panels
+    from fusiform.engine.plotting.figures import fit_in_a_figure, format_of, write_panels
     from fusiform.engine.plotting.panel import require_matplotlib
 
     others = {**localizers, "at": at, "roi": roi, "stimuli": stimuli}
@@ -185,13 +185,14 @@ def plot(
     output = _default_output(stores[0], kind) if output is None else output
     format_of(output)
     output_path(output, "a figure")
+    fit_in_a_figure(1 if kind in ("training", "localizers") else len(stores))
     asked = _Asked(
         stores, kind, criterion_of(criterion, preset), names(layers), contrasts, names(measures),
         resamples, seed, others, note_unless(quiet),
     )  # fmt: skip
     panels = list(_PANELS[kind](asked))
     rows = len(stores) if len(panels) > len(stores) else 1
-    write_panels(output, panels, _inches(kind), rows)
+    write_panels(output, panels, _inches(kind), rows, asked.note)
     asked.note(f"wrote {output} ({in_bytes(output.stat().st_size)})")
 
 

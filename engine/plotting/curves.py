@@ -13,12 +13,14 @@ from .axes import (
     FEW,
     GREY,
     HEIGHT,
+    LONGEST,
     OTHERS,
     Json,
     asked_of,
     column,
     draw_line,
     fitted,
+    in_lines,
     legend,
     name_lines,
     name_ticks,
@@ -294,6 +296,7 @@ def distribution_panel(axis: Axes, found: Json, measure: str, rows: Mapping[int,
         axis.stairs(base + 0.85 * counts / counts.max(), found["edges"][measure], baseline=base,
                     fill=True, color=contrasts[k]["light"], alpha=0.6)  # fmt: skip
         axis.plot(rows[k]["quantiles"][2], base, "|", color="black")
-        names.append(f"{plain(contrasts[k]['name'])}, n = {rows[k]['units']:,}")
+        name = in_lines(contrasts[k]["name"], LONGEST, 2)
+        names.append(f"{name}, n = {rows[k]['units']:,}")
     axis.set_yticks(range(len(names)), names)
     axis.set_xlabel(MEASURES[measure].label)
