@@ -47,7 +47,8 @@ def distributions(
     analysis : Analysis
         A result of :func:`fusiform.analyse`.
     layer : str, optional
-        A layer; by default the one with the largest share of selective units.
+        A layer; by default, of those with positions, the one with the largest share of
+        selective units.
     measure : str, default "csi"
         ``csi`` or ``d_prime``.
     contrasts : str or sequence of str, optional
@@ -168,7 +169,8 @@ def overlap(
     analysis : Analysis
         A result of :func:`fusiform.analyse`.
     layer : str, optional
-        A layer; by default the one with the largest share of selective units.
+        A layer; by default, of those with positions, the one with the largest share of
+        selective units.
     contrasts : str or sequence of str, optional
         Some of the analysis; by default all.
     ax : matplotlib.axes.Axes, optional
@@ -217,7 +219,8 @@ def confusion(analysis: Analysis, layer: str | None = None, *, ax: Axes | None =
     analysis : Analysis
         A result of :func:`fusiform.analyse`.
     layer : str, optional
-        A layer; by default the one with the largest share of selective units.
+        A layer; by default, of those with positions, the one with the largest share of
+        selective units.
     ax : matplotlib.axes.Axes, optional
         Axes to draw in; by default those of a new figure.
 
