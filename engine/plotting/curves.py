@@ -184,8 +184,8 @@ def not_joined(found: Json) -> str:
 
 def contrast_names(found: Json) -> dict[str, str]:
     """Names of contrasts by their label in a figure."""
-    names = [plain(contrast["name"]) for contrast in found["contrasts"]]
-    return dict(zip(names, names, strict=True))
+    names = [contrast["name"] for contrast in found["contrasts"]]
+    return {plain(name): in_lines(name, LONGEST, 1) for name in names}
 
 
 def store_letters(found: Json) -> dict[str, str]:
