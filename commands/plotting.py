@@ -169,13 +169,13 @@ def plot(
     stimulus sets on one network.
 
     A figure has a panel for every store, and for each of several measures, layers or contrasts of
-    which a panel shows one. The layer defaults to the one with the largest share of selective
-    units. fusiform.plot draws the same on axes of yours, and lesions.
+    which a panel shows one. The layer defaults, of those with positions, to the one with the
+    largest share of selective units. fusiform.plot draws the same on axes of yours, and lesions.
 
     Example: fusiform plot r50.zarr --kind map --contrast faces,places -o maps.pdf
     """
     from fusiform.engine.files import output_path
-    from fusiform.engine.plotting.figures import format_of, write_panels
+    from fusiform.engine.plotting.figures import fit_in_a_figure, format_of, write_panels
     from fusiform.engine.plotting.panel import require_matplotlib
 
     others = {**localizers, "at": at, "roi": roi, "stimuli": stimuli}
@@ -185,13 +185,14 @@ def plot(
     output = _default_output(stores[0], kind) if output is None else output
     format_of(output)
     output_path(output, "a figure")
+    fit_in_a_figure(1 if kind in ("training", "localizers") else len(stores))
     asked = _Asked(
         stores, kind, criterion_of(criterion, preset), names(layers), contrasts, names(measures),
         resamples, seed, others, note_unless(quiet),
     )  # fmt: skip
     panels = list(_PANELS[kind](asked))
     rows = len(stores) if len(panels) > len(stores) else 1
-    write_panels(output, panels, _inches(kind), rows)
+    write_panels(output, panels, _inches(kind), rows, asked.note)
     asked.note(f"wrote {output} ({in_bytes(output.stat().st_size)})")
 
 
@@ -250,14 +251,9 @@ def _map(asked: _Asked) -> Iterator[Panel]:
             yield partial(fusiform.plot.map, found, contrast, layer), None
 
 
-def _overlap(asked: _Asked) -> Iterator[Panel]:
-    for found, layer in asked.in_layers("overlap"):
-        yield partial(fusiform.plot.overlap, found, layer), None
-
-
-def _confusion(asked: _Asked) -> Iterator[Panel]:
-    for found, layer in asked.in_layers("confusion"):
-        yield partial(fusiform.plot.confusion, found, layer), None
+def _matrices(analysis: str, asked: _Asked) -> Iterator[Panel]:
+    for found, layer in asked.in_layers(analysis):
+        yield partial(getattr(fusiform.plot, analysis), found, layer), None
 
 
 def _consistency(asked: _Asked) -> Iterator[Panel]:
@@ -328,7 +324,8 @@ def _localizers(asked: _Asked) -> Iterator[Panel]:
 
 
 _PANELS: dict[Kind, Callable[[_Asked], Iterator[Panel]]] = {
-    "depth": _depth, "distributions": _distributions, "map": _map, "overlap": _overlap,
-    "confusion": _confusion, "consistency": _consistency, "tuning": _tuning, "images": _images,
+    "depth": _depth, "distributions": _distributions, "map": _map,
+    "overlap": partial(_matrices, "overlap"), "confusion": partial(_matrices, "confusion"),
+    "consistency": _consistency, "tuning": _tuning, "images": _images,
     "regions": _regions, "training": _training, "localizers": _localizers,
 }  # fmt: skip

@@ -308,6 +308,19 @@ def test_an_analysis_without_selective_units_says_so(none: Analysis) -> None:
         ax.figure.canvas.draw()
 
 
+def test_an_empty_panel_says_why(found: Analysis, tmp_path: Path) -> None:
+    few = tuple(replace(row, units=min(row.units, 9)) for row in found.specificity)
+    dead = [[[np.ones((6, 11))] * 2] * len(made.CATEGORIES)]
+    made.fill(tmp_path / "dead.zarr", made.LAYERS[2:], lambda _: dead[0])
+    one = fusiform.analyse(tmp_path / "dead.zarr", resamples=2)
+    for ax, why in (
+        (plot.by_depth(replace(found, specificity=few), "csi"), "fewer than 10 selective units"),
+        (plot.confusion(one, "head"), "no living units"),
+        (plot.tuning(tmp_path / "dead.zarr", "head"), "no unit lives, or all respond alike"),
+    ):
+        assert [one.get_text() for one in ax.texts if one.get_gid() == "blank"] == [why]
+
+
 def test_one_layer_and_one_contrast_are_drawn(made_path: Path) -> None:
     one = fusiform.analyse(made_path, layers="layer1.0", contrasts="faces", resamples=5)
     ax = plot.by_depth(one)
@@ -658,6 +671,13 @@ def test_images_that_are_not_as_recorded_are_not_shown(
         (lambda *a: plot.training(replace(a[5], at=None), "head"), "give them in `at`"),
         (lambda *a: plot.best_images(a[3], "blobs", "layer9"), "no layer 'layer9'"),
         (lambda *a: plot.best_images(a[3], "blobs", units=0), "1 to 20; got 0 and 6"),
+        (lambda *a: plot.best_images(a[3], None), "a contrast is a text"),
+        (lambda *a: plot.best_images(a[3], "blobs", stimuli=3), "a path or a URL; got 3"),
+        (lambda *_: plot.consistency({}), "a result of `analyse`; got dict"),
+        (lambda *a: plot.tuning(a[2], "layer*"), "no layer 'layer\\*'"),
+        (lambda *a: plot.tuning(a[2], 3), "no layer 3"),
+        (lambda found, *_: plot.overlap(found, contrasts=[]), "one contrast at least; got none"),
+        (lambda *a: plot.training(a[5], "head", contrasts=[]), "one contrast at least"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn_is_refused_in_a_line(
@@ -700,3 +720,5 @@ def test_a_scan_with_one_fold_has_no_held_out_values(
         assert "no held-out stimuli: the scan had one fold" in [t.get_text() for t in ax.texts]
     with pytest.raises(UserError, match="the scan had one"):
         plot.confusion(one)
+    with pytest.raises(UserError, match="cka_folds compares folds; the scan had one"):
+        plot.consistency(one, "cka_folds")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -177,7 +179,8 @@ def test_stores_and_measures_have_a_panel_each_in_rows(
         ("r.zarr --kind images --where t>3", "images does not take --where: leave it out"),
         ("e1.zarr --kind confusion --contrast faces", "confusion does not take --contrast"),
         ("e1.zarr e1.zarr e1.zarr e1.zarr --kind map --layers layer1.0,encoder.ln",
-         "up to 24 panels; got 32: name fewer --layers, --contrast or --measures"),
+         "up to 24 panels; got 32: name fewer stores, --layers, --contrast"),
+        ("nowhere.zarr " * 25, "up to 24 panels; got 25: name fewer stores"),
     ],
 )  # fmt: skip
 def test_mistakes_are_a_line_and_leave_nothing(run: Run, line: str, said: str) -> None:
@@ -195,6 +198,50 @@ def test_an_unfinished_store_is_named(run: Run, made_path: Path, tmp_path: Path)
     assert code == 2
     assert "half.zarr" in said
     assert not Path("half.png").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["depth", "distributions", "map", "tuning"])
+def test_names_of_any_length_and_script_leave_room_for_the_figure(
+    run: Run, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("顔", "faces " * 40, "b" * 180, r"$\frac{x$")
+    monkeypatch.setattr(made, "CATEGORIES", names)
+    made.fill(tmp_path / "long.zarr", made.LAYERS[:1])
+    boxes: dict[str, list[Any]] = {}
+
+    def save(figure: Any, *asked: Any) -> None:
+        saved(figure, *asked)
+        parts = [one for axis in figure.axes for one in (axis.title, axis.get_legend()) if one]
+        boxes["axes"] = [axis.get_window_extent() for axis in figure.axes]
+        boxes["beside"] = [figure.bbox, *(part.get_window_extent() for part in parts)]
+
+    saved = figures._save
+    monkeypatch.setattr(figures, "_save", save)
+    code, _, said = run(tmp_path / "long.zarr", "--kind", kind, "--resamples", 5, "-o", "long.svg")
+    assert code == 0, said
+    assert said.count("the font of figures lacks 顔: name one") == 1
+    assert min(box.height for box in boxes["axes"]) > 40
+    assert max(box.x1 for box in boxes["beside"]) == boxes["beside"][0].x1
+
+
+@pytest.mark.parametrize(
+    ("settings", "backend", "code"),
+    [("", "nonsense", 2), ("text.usetex: True", "agg", 0)],
+)
+def test_settings_of_matplotlib_that_hinder_are_a_line(
+    folder: Path, tmp_path: Path, settings: str, backend: str, code: int
+) -> None:
+    (tmp_path / "matplotlibrc").write_text(settings, "latin-1")
+    program = [sys.executable, "-m", "fusiform", "plot", folder / "e1.zarr", "-o", "x.png"]
+    done = subprocess.run(
+        [*program, "--resamples", "5"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"MPLBACKEND": backend},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    said = "error: matplotlib does not start (" if code else "wrote x.png"
+    assert done.stderr.splitlines()[-1].startswith(said)
+    assert "Traceback" not in done.stderr
 
 
 def test_matplotlib_is_asked_for_before_any_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,7 +248,7 @@ def drawn(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         patch.setattr(figures, "write_figures", lambda *asked: kept.update(asked=asked))
         asked = {"figures": folder / "f", "resamples": 5}
         fusiform.report([made_path, untrained], folder / "a.html", **asked)
-    found, _, details, _ = kept["asked"]
+    found, _, details, *_ = kept["asked"]
     with rc_context(axes.STYLE):
         shown = dict(figures._figures(found, details))
     return {

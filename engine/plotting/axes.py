@@ -27,6 +27,7 @@ STYLE: Any = {
     "lines.linewidth": 1.2, "lines.markersize": 3.5,
     "pdf.fonttype": 42, "svg.fonttype": "none",  # keep text editable
     "svg.hashsalt": "fusiform",
+    "text.usetex": False,  # names are no TeX
 }  # fmt: skip
 GREY = THEMES["light"]["muted"]
 _BAR = ((-1.0, -0.3), (1.0, -0.3), (1.0, 0.3), (-1.0, 0.3), (-1.0, -0.3))
@@ -39,8 +40,8 @@ _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2)), (0, (6, 1, 1, 1, 
 OTHERS: Json = {"color": GREY, "marker": ".", "markersize": 2.5, "linewidth": 0.8}
 # Names, and markers of a line, that an axis has room for.
 _MOST_TICKS = 40
-# Letters of a name at an axis.
-_LONGEST = 24
+# Letters of a name at an axis, and of a line of a legend.
+LONGEST = 24
 _POINTS = 72
 # Small print: its points, and letters per inch.
 SMALL, _LETTERS = 6, 21
@@ -75,7 +76,17 @@ def store_style(s: int, colour: str) -> dict[str, Any]:
 
 def fitted(text: str, inches: float, points: float = 8) -> str:
     """A bold title with its middle left out if it is wider than its panel."""
-    return plain(_clipped(text, max(8, int(inches * _POINTS / (_BOLD * points)))))
+    return plain(_clipped(text, bold_letters(inches, points)))
+
+
+def bold_letters(inches: float, points: float = 8) -> int:
+    """Letters that a bold line of a width has room for."""
+    return max(8, int(inches * _POINTS / (_BOLD * points)))
+
+
+def in_lines(text: str, letters: int, most: int) -> str:
+    """A name in lines, its middle left out if it has more than ``most`` lines of letters."""
+    return plain(textwrap.fill(_clipped(text, letters * most), letters, break_on_hyphens=False))
 
 
 def _clipped(text: str, most: int) -> str:
@@ -87,7 +98,8 @@ def _clipped(text: str, most: int) -> str:
 def legend(part: Any, axis: Axes, place: str, inches: float) -> None:
     """Draw the legend of an axis outside all panels, in as many columns as fit a width."""
     handles, labels = axis.get_legend_handles_labels()
-    longest = max(map(len, labels), default=1)
+    labels = [in_lines(label.replace(r"\$", "$"), 3 * LONGEST, 2) for label in labels]
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=1)
     columns = max(1, int(inches * _LETTERS / (longest + 10)))
     part.legend(handles, labels, loc=f"outside upper {place}", ncols=columns, fontsize=7)
 
@@ -140,7 +152,7 @@ def wrapped(text: str, inches: float) -> str:
 def ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
     """Places and names of at most as many ticks as an axis has room for."""
     places = at_steps(range(len(names)), step_over(len(names), _MOST_TICKS))
-    return places, [plain(_clipped(names[place], _LONGEST)) for place in places]
+    return places, [plain(_clipped(names[place], LONGEST)) for place in places]
 
 
 def name_ticks(

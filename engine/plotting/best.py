@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, require_path
 from ..responses.driving import Driven, measured_folds, strongest
 from ..responses.recording import Recording
 from .axes import SMALL, plain
@@ -77,6 +77,10 @@ def best_images(
     4
     """
     recording = Recording.of(recording)
+    if not isinstance(contrast, str):
+        raise UserError(f"a contrast is a text, such as 'faces'; got {contrast!r}: name one")
+    if stimuli is not None:
+        require_path(stimuli)
     for number in (units, images):
         if not isinstance(number, int) or not 1 <= number <= _MOST:
             raise UserError(f"units and images are 1 to {_MOST}; got {units!r} and {images!r}")

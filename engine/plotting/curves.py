@@ -13,12 +13,14 @@ from .axes import (
     FEW,
     GREY,
     HEIGHT,
+    LONGEST,
     OTHERS,
     Json,
     asked_of,
     column,
     draw_line,
     fitted,
+    in_lines,
     legend,
     name_lines,
     name_ticks,
@@ -182,8 +184,8 @@ def not_joined(found: Json) -> str:
 
 def contrast_names(found: Json) -> dict[str, str]:
     """Names of contrasts by their label in a figure."""
-    names = [plain(contrast["name"]) for contrast in found["contrasts"]]
-    return dict(zip(names, names, strict=True))
+    names = [contrast["name"] for contrast in found["contrasts"]]
+    return {plain(name): in_lines(name, LONGEST, 1) for name in names}
 
 
 def store_letters(found: Json) -> dict[str, str]:
@@ -294,6 +296,7 @@ def distribution_panel(axis: Axes, found: Json, measure: str, rows: Mapping[int,
         axis.stairs(base + 0.85 * counts / counts.max(), found["edges"][measure], baseline=base,
                     fill=True, color=contrasts[k]["light"], alpha=0.6)  # fmt: skip
         axis.plot(rows[k]["quantiles"][2], base, "|", color="black")
-        names.append(f"{plain(contrasts[k]['name'])}, n = {rows[k]['units']:,}")
+        name = in_lines(contrasts[k]["name"], LONGEST, 2)
+        names.append(f"{name}, n = {rows[k]['units']:,}")
     axis.set_yticks(range(len(names)), names)
     axis.set_xlabel(MEASURES[measure].label)

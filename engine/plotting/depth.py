@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..analyses.analyse import Analysis
-from .axes import GREY, blank, mark_beyond
+from .axes import FEW, GREY, blank, mark_beyond
 from .curves import MEASURES, OTHER_CATEGORIES, RANDOM_UNITS, store_panel
 from .panel import ONE_FOLD, WIDE, axes_of, few_enough, legend, named, title, width_of
 from .requested import findings_of, needs_folds
@@ -69,7 +69,8 @@ def by_depth(
     with axes_of(ax, *WIDE) as axis:
         limits = line.limits(found)
         if limits is None:
-            blank(axis, ONE_FOLD if needs_folds(analysis, line.table) else "no selective units")
+            few = f"fewer than {FEW} selective units" if line.has_means else "no selective units"
+            blank(axis, ONE_FOLD if needs_folds(analysis, line.table) else few)
         else:
             store_panel(axis, found, line, 0, width_of(axis) / 0.8)
             _set_limits(axis, limits)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..errors import UserError
+from ..errors import UserError, shortened
 from ..files import new_file, new_folders
 from .axes import BLANK, STYLE, Json, panels, rows_of
 from .curves import LINES, distributions, over_layers
@@ -48,8 +50,21 @@ def format_of(output: Path) -> str:
     return ending
 
 
+def fit_in_a_figure(panels: int) -> None:
+    """Raise a ``UserError`` for more panels than a figure has."""
+    if panels > _MOST:
+        raise UserError(
+            f"a figure has up to {_MOST} panels; got {panels}: name fewer stores, `layers`, "
+            "`contrasts` or `measures`"
+        )
+
+
 def write_panels(
-    output: Path, shown: Sequence[Panel], inches: tuple[float, float], rows: int = 1
+    output: Path,
+    shown: Sequence[Panel],
+    inches: tuple[float, float],
+    rows: int = 1,
+    note: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write a figure of panels of one size; its ending tells the format.
 
@@ -62,11 +77,7 @@ def write_panels(
     from matplotlib import rc_context
 
     form = format_of(output)
-    if len(shown) > _MOST:
-        raise UserError(
-            f"a figure has up to {_MOST} panels; got {len(shown)}: name fewer `layers`, "
-            "`contrasts` or `measures`"
-        )
+    fit_in_a_figure(len(shown))
     width, height = inches
     with rc_context(STYLE), new_file(output, "a figure") as file:
         least = math.ceil(len(shown) / (_ACROSS // width))
@@ -80,11 +91,16 @@ def write_panels(
         empty = [text.get_text() for axis in axes for text in axis.texts if text.get_gid() == BLANK]
         if len(empty) == len(axes):
             raise UserError(f"there is nothing to draw: {empty[0]}")
-        _save(figure, file, form)
+        with _letters_told(note):
+            _save(figure, file, form)
 
 
 def write_figures(
-    found: Json, folder: Path, details: Sequence[Json] = (), results: Sequence[Any] = ()
+    found: Json,
+    folder: Path,
+    details: Sequence[Json] = (),
+    results: Sequence[Any] = (),
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write every figure as NAME.svg, NAME.pdf and NAME.png once all are drawn; return their paths.
 
@@ -95,7 +111,7 @@ def write_figures(
     from matplotlib import rc_context
 
     written = []
-    with new_folders(folder), rc_context(STYLE), ExitStack() as files:
+    with new_folders(folder), rc_context(STYLE), _letters_told(note), ExitStack() as files:
         drawn = chain(_figures(found, details), figures(results, found["layer"]))
         for name, figure in drawn:
             for kind in _FORMATS:
@@ -104,6 +120,26 @@ def write_figures(
                 _save(figure, file, kind)
                 figure.set_layout_engine("none")  # keep the layout, which is slow to compute
     return written
+
+
+@contextmanager
+def _letters_told(note: Callable[[str], None]) -> Iterator[None]:
+    """Note once which letters the font lacks; matplotlib warns of each where it is drawn."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    lacking: dict[str, None] = {}
+    for one in caught:
+        letter = re.match(r"Glyph (\d+) ", str(one.message))
+        if letter is None:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        elif chr(int(letter[1])).isprintable():
+            lacking[chr(int(letter[1]))] = None
+    if lacking:
+        note(
+            f"the font of figures lacks {shortened(lacking)}: name one that has them as "
+            "font.family in a matplotlibrc"
+        )
 
 
 def _save(figure: Figure, file: IO[bytes], form: str) -> None:

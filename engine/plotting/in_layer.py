@@ -20,7 +20,7 @@ from .matrices import confusion as confusion_matrix
 from .matrices import consistency as consistency_matrix
 from .matrices import draw_map, draw_matrix
 from .palette import THEMES
-from .panel import MAP, MATRIX, ONE_FOLD, axes_of, few_enough, named, title, width_of
+from .panel import MAP, MATRIX, ONE_FOLD, axes_of, few_enough, named, require, title, width_of
 from .requested import findings_of, needs_folds, shown_layer
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def distributions(
     analysis : Analysis
         A result of :func:`fusiform.analyse`.
     layer : str, optional
-        A layer; by default the one with the largest share of selective units.
+        A layer; by default, of those with positions, the one with the largest share of
+        selective units.
     measure : str, default "csi"
         ``csi`` or ``d_prime``.
     contrasts : str or sequence of str, optional
@@ -168,7 +169,8 @@ def overlap(
     analysis : Analysis
         A result of :func:`fusiform.analyse`.
     layer : str, optional
-        A layer; by default the one with the largest share of selective units.
+        A layer; by default, of those with positions, the one with the largest share of
+        selective units.
     contrasts : str or sequence of str, optional
         Some of the analysis; by default all.
     ax : matplotlib.axes.Axes, optional
@@ -204,11 +206,8 @@ def overlap(
     head = f"{found['stores'][0]['label']}: {layer}"
     said = f"grey: none, or excluded by the criterion. Selective: {analysis.criterion}"
     if np.isnan(values).all():
-        with axes_of(ax, *MATRIX) as axis:
-            excluded = any(row["exclusive"] for row in rows)
-            blank(axis, _EXCLUDED if excluded else "no selective units")
-            title(axis, head, f"selective: {analysis.criterion}")
-            return axis
+        why = _EXCLUDED if any(row["exclusive"] for row in rows) else "no selective units"
+        return _blank(ax, why, head, f"selective: {analysis.criterion}")
     return _matrix(ax, values, names, head, said, "units of both / of either", most=None)
 
 
@@ -220,7 +219,8 @@ def confusion(analysis: Analysis, layer: str | None = None, *, ax: Axes | None =
     analysis : Analysis
         A result of :func:`fusiform.analyse`.
     layer : str, optional
-        A layer; by default the one with the largest share of selective units.
+        A layer; by default, of those with positions, the one with the largest share of
+        selective units.
     ax : matplotlib.axes.Axes, optional
         Axes to draw in; by default those of a new figure.
 
@@ -248,6 +248,8 @@ def confusion(analysis: Analysis, layer: str | None = None, *, ax: Axes | None =
     store = found["stores"][0]
     values, names, head = confusion_matrix(store, {**found, "layer": layer})
     said = "Living units by preferred category: rows on one fold, columns on another"
+    if np.isnan(values).all():
+        return _blank(ax, "no living units", head, said)
     return _matrix(ax, values, names, head, said, "share of the row")
 
 
@@ -284,16 +286,24 @@ def consistency(
     >>> axes.images[0].get_array().shape
     (2, 2)
     """
+    require(analysis, Analysis, "`analyse`")
     known = [f"{name}{end}" for end in ("", "_folds") for name in SIMILARITIES]
     named(similarity, known, "similarity")
+    if analysis.folds == 1 and similarity.endswith("_folds"):
+        raise UserError(f"{similarity} compares folds; the scan had one: leave _folds out")
     found = findings_of(analysis, "consistency", None, *analysis.layers)
     store = found["stores"][0]
     if similarity not in store["consistency"]:
-        raise UserError(
-            f"{similarity} was not analysed, or the scan had one fold: name it in `similarities`"
-        )
+        raise UserError(f"{similarity} was not analysed: name it in `similarities`")
     values, names, head = consistency_matrix(store, found, similarity)
     return _matrix(ax, values, names, head, "Matrices of categories, layer by layer", similarity)
+
+
+def _blank(ax: Axes | None, why: str, head: str, said: str) -> Axes:
+    with axes_of(ax, *MATRIX) as axis:
+        blank(axis, why)
+        title(axis, head, said)
+        return axis
 
 
 def _matrix(

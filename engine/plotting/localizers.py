@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..comparing.localizers import LocalizerComparison, LocalizerOverlap
-from ..values import listed
 from .axes import GREY, blank, name_ticks, plain, style_of
 from .curves import RANDOM_UNITS, Line, draw_quantity
 from .palette import of_category
-from .panel import WIDE, axes_of, few_enough, legend, named, require, title, width_of
+from .panel import WIDE, axes_of, chosen, few_enough, legend, named, require, title, width_of
 from .tables import short
 
 if TYPE_CHECKING:
@@ -70,8 +69,7 @@ def localizers(
     column = _CHANCE[named(chance, _CHANCE, "chance")]
     labels, rows = comparison.labels, comparison.overlap
     known = [labels.get(name, name) for name in dict.fromkeys(row.contrast for row in rows)]
-    asked = known if contrasts is None else listed(contrasts)
-    names = [named(labels.get(name, name), known, "contrast") for name in asked]
+    names = chosen(contrasts, known, labels)
     few_enough(names, "contrasts")
     layers = list(dict.fromkeys(row.layer for row in rows))
     with axes_of(ax, *WIDE) as axis:

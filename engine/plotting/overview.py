@@ -10,9 +10,11 @@ import numpy as np
 from .axes import (
     FEW,
     GREY,
+    LONGEST,
     Json,
     blank,
     fitted,
+    in_lines,
     legend,
     name_lines,
     name_ticks,
@@ -187,7 +189,8 @@ def _draw_tuning(part: Any, found: Json, details: Sequence[Json], tuned: Sequenc
         if row == 0:
             axis.set_title(fitted(layers[column], _WIDTH / len(layers), _TITLES), fontsize=_TITLES)
         if column == 0:
-            axis.set_ylabel(plain(contrast["name"]), color=contrast["light"], fontsize=_TITLES)
+            name = in_lines(contrast["name"], LONGEST, 1)
+            axis.set_ylabel(name, color=contrast["light"], fontsize=_TITLES)
         if filled[row, column]:
             _draw_curves(axis, found, details, (layers[column], tuned[row]), categories)
             axis.tick_params(labelsize=_NAMES, labelleft=not filled[row, :column].any())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ..errors import UserError, nearest
-from .axes import GREY, SMALL, STYLE, plain, wrapped
+from ..errors import UserError, first_line, nearest
+from ..values import listed
+from .axes import GREY, LONGEST, SMALL, STYLE, bold_letters, in_lines, plain, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,16 +22,21 @@ _T = TypeVar("_T")
 WIDE, NARROW, MAP, MATRIX = (6.0, 3.2), (5.0, 3.2), (3.6, 3.0), (5.4, 4.2)
 # Lines of one panel that markers and dashes tell apart.
 MOST_LINES = 24
-# Names in a column of a legend.
-_COLUMN = 12
+# Names in a column of a legend, lines of all names, and lines of a title.
+_COLUMN, _LINES, _TITLE = 12, 18, 3
 
 
 def require_matplotlib() -> None:
-    """Raise a ``UserError`` if matplotlib is not installed."""
+    """Raise a ``UserError`` if matplotlib is not installed, or does not start."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise UserError("figures need matplotlib: pip install 'fusiform[figures]'") from None
+    except Exception as error:  # whatever its settings, which it reads when imported, are
+        raise UserError(
+            f"matplotlib does not start ({first_line(error)}): mend or unset MPLBACKEND and your "
+            "matplotlibrc"
+        ) from None
 
 
 @contextmanager
@@ -96,7 +102,8 @@ def title(axis: Axes, text: str, said: str = "") -> None:
 
     lines = wrapped(said, width_of(axis)) if said else ""
     rows = lines.count("\n") + 1 if lines else 0
-    axis.set_title(plain(text), pad=7 + 1.4 * SMALL * rows)
+    head = in_lines(text, bold_letters(width_of(axis)), _TITLE)
+    axis.set_title(head, pad=7 + 1.4 * SMALL * rows)
     where = rcParams["axes.titlelocation"]
     axis.annotate(
         plain(lines), ({"left": 0, "center": 0.5, "right": 1}[where], 1), (0, 5),
@@ -116,11 +123,30 @@ def legend(axis: Axes, names: Sequence[str]) -> str:
     handles, labels = axis.get_legend_handles_labels()
     shown = [pair for pair in zip(handles, labels, strict=True) if pair[1] not in left_out]
     if shown:
+        lines = min(3, max(1, _LINES // len(shown)))
+        said = {plain(name): in_lines(name, LONGEST, lines) for name in names}
         axis.legend(
-            *zip(*shown, strict=True), loc="upper left", bbox_to_anchor=(1.01, 1),
+            [handle for handle, _ in shown], [said.get(label, label) for _, label in shown],
+            loc="upper left", bbox_to_anchor=(1.01, 1),
             borderaxespad=0, ncols=-(-len(shown) // _COLUMN), fontsize=7, handlelength=3,
         )  # fmt: skip
     return f". Not drawn, no or too few units: {', '.join(missing)}" if missing else ""
+
+
+def chosen(
+    contrasts: str | Sequence[str] | None, known: Sequence[str], labels: Mapping[str, str] = {}
+) -> list[str]:
+    """Contrasts of a result that are asked for, each once; by default all.
+
+    Raises
+    ------
+    UserError : one is unknown, or none is named
+    """
+    asked = known if contrasts is None else listed(contrasts)
+    if not asked:
+        raise UserError("a figure shows one contrast at least; got none: name it in `contrasts`")
+    by_label = [labels.get(one, one) if isinstance(one, str) else one for one in asked]
+    return list(dict.fromkeys(named(one, known, "contrast") for one in by_label))
 
 
 def few_enough(names: Sequence[str], what: str) -> None:

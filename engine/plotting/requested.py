@@ -9,9 +9,8 @@ from ..analyses.analyse import Analysis
 from ..analyses.peaks import first_layer
 from ..analyses.specificity import BINS
 from ..errors import UserError
-from ..values import listed
 from .palette import of_category
-from .panel import named, require
+from .panel import chosen, named, require
 from .tables import edges, network, short
 
 
@@ -25,10 +24,10 @@ def findings_of(
             raise UserError("preferred categories are compared between folds; the scan had one")
         raise UserError(f"{table} was not analysed, or has no rows: name it in `analyses`")
     known = analysis.contrasts
-    names = list(known) if contrasts is None else listed(contrasts)
     if table == "confusion":
         known = analysis.categories
-    styles = [of_category(known.index(named(name, known, "contrast"))) for name in names]
+    names = chosen(contrasts, known)
+    styles = [of_category(known.index(name)) for name in names]
     return {
         "criterion": analysis.criterion,
         "contrasts": [{"name": n, **style} for n, style in zip(names, styles, strict=True)],

@@ -9,11 +9,10 @@ from ..comparing.differences import Comparison
 from ..comparing.draws import SHARES
 from ..comparing.training import position
 from ..errors import UserError
-from ..values import listed
 from .axes import blank, draw_line, plain, style_of
 from .curves import MEASURES, label_axis
 from .palette import of_category
-from .panel import NARROW, axes_of, few_enough, legend, named, require, title
+from .panel import NARROW, axes_of, chosen, few_enough, legend, named, require, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,8 +80,8 @@ def training(
     named(measure, dict.fromkeys(row.measure for row in values), "measure")
     named(layer, dict.fromkeys(row.layer for row in values), "layer")
     known = list(dict.fromkeys(row.contrast for row in values))
-    names = known if contrasts is None else listed(contrasts)
-    styles = [style_of(of_category(known.index(named(n, known, "contrast")))) for n in names]
+    names = chosen(contrasts, known)
+    styles = [style_of(of_category(known.index(name))) for name in names]
     few_enough(names, "contrasts")
     rows = [row for row in values if (row.layer, row.measure) == (layer, measure)]
     label = f"{measure} (%)" if measure in SHARES else measure

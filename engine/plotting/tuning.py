@@ -76,14 +76,15 @@ def tuning(
     'response, held out (z in the layer)'
     """
     store = StoreReader.of(store)
+    layer = store.layer(layer).name
     found = analyse(store, criterion, [layer], contrasts, "strength", resamples=1)
     few_enough(found.contrasts, "contrasts")
     with axes_of(ax, *NARROW) as axis:
         axis.axhline(0, color=GREY, linewidth=0.4)
-        head, said = f"{short(found.store)}: {found.layers[0]}", f"selective: {found.criterion}"
-        curves = _standardised(store, found, criterion, store.layer(found.layers[0]))
+        head, said = f"{short(found.store)}: {layer}", f"selective: {found.criterion}"
+        curves = _standardised(store, found, criterion, store.layer(layer))
         if curves is None:
-            blank(axis, ONE_FOLD)
+            blank(axis, ONE_FOLD if store.folds == 1 else "no unit lives, or all respond alike")
         else:
             axis.plot(curves[1], color=GREY, label="all living units")
             for k, values in enumerate(curves[0]):

@@ -155,7 +155,7 @@ def report(
         if figures is not None:
             from ..plotting.figures import write_figures
 
-            write_figures(data, Path(figures), more, found)
+            write_figures(data, Path(figures), more, found, note)
 
 
 def _opened(

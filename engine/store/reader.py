@@ -149,7 +149,7 @@ class Reader:
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        known = nearest(name, (layer.name for layer in self.layers))
+        known = nearest(str(name), (layer.name for layer in self.layers))
         raise UserError(f"{self.path} has no layer {name!r}: {known}")
 
     def layers_named(self, patterns: str | Sequence[str]) -> list[Layer]:
