@@ -50,7 +50,7 @@ def recording_html(recording: Reader) -> str:
     return _described(recording, following)
 
 
-def _described(store: Reader, following: str, shown: Markup = Markup()) -> str:
+def _described(store: Reader, following: str, shown: str = "") -> str:
     """Metadata of a store or recording, most of it collapsed, around what else is shown."""
     found = info_of(store)
     rows = list(facts(found))
