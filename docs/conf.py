@@ -57,7 +57,6 @@ sphinx_gallery_conf = {
     "reference_url": {"fusiform": None},  # names in scripts link to the API
     "backreferences_dir": "gallery/uses",
     "write_computation_times": False,
-    "min_reported_time": 1,
     "show_memory": False,
     "show_signature": False,
 }

@@ -42,7 +42,7 @@ print(store)
 # By default a unit is selective for a category if it responds more to it than to each of the
 # others: :doc:`/reference/definitions`. Bands are 95 % intervals over feature maps.
 
-found = fusiform.analyse(store)
+found = fusiform.analyse(store, analyses=["shares", "localisation"])
 plot.by_depth(found)
 
 # %%
