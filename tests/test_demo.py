@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import webbrowser
 from pathlib import Path
@@ -108,6 +109,14 @@ def test_weights_have_the_names_of_timm() -> None:
     for name, tensor in named.items():
         part, _, last = name.rpartition(".")
         assert torch.equal(tensor, original[parts[f"{part}."] + last]), name
+
+
+@needs_weights
+def test_the_trained_network_needs_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    for name in ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert load_backbone(NETWORK).weights == "imagenet"
 
 
 def test_without_the_trained_network_the_demo_says_how_to_get_it(

@@ -7,8 +7,9 @@ A local weights file and ``none`` (untrained, from a seed) work for every librar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from typing import Any
@@ -170,13 +171,13 @@ def _built(network: Network, name: str) -> Backbone:
         else:
             described = source.tag(weights)
             assert source.trained is not None
-            trained = source.trained
-            built = download(
-                lambda: trained(described),
-                f"the weights of {source.name} ({described})",
-                'give `weights` as a file, or `weights="none"` for an untrained network',
-            )
-            model, preprocessing = source.checked(built)
+            fetch: Callable[[], Any] = partial(source.trained, described)
+            if source.downloads:
+                fetch = partial(
+                    download, fetch, f"the weights of {source.name} ({described})",
+                    'give `weights` as a file, or `weights="none"` for an untrained network',
+                )  # fmt: skip
+            model, preprocessing = source.checked(fetch())
     model = plain(model).requires_grad_(False)
     chosen = overridden(preprocessing, network.preprocessing)
     hashed = hash_weights(model)

@@ -49,6 +49,9 @@ class Architecture:
         Name of this network inside a larger one that a checkpoint may hold.
     package : str, optional
         Installed package that computes it, whose version the store keeps.
+    downloads : bool, optional
+        False if ``trained`` only reads what is installed: it then needs neither a home folder nor a
+        network.
 
     See Also
     --------
@@ -76,6 +79,7 @@ class Architecture:
     tags: list[str] = field(default_factory=list)
     tower: str = ""
     package: str = ""
+    downloads: bool = True
 
     def tag(self, weights: str) -> str:
         """The library's tag that ``weights`` names; the default one for ``default``.

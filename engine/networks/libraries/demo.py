@@ -47,7 +47,7 @@ def find(name: str) -> Architecture:
         model.load_state_dict(dict(zip(model.state_dict(), tensors.values(), strict=True)))
         return model, preprocessing
 
-    return Architecture(NETWORK, untrained, trained, ["imagenet"])
+    return Architecture(NETWORK, untrained, trained, ["imagenet"], downloads=False)
 
 
 def installed_weights() -> bytes | None:
