@@ -42,7 +42,7 @@ _LONGEST = 1e15
 
 
 class Axis(NamedTuple):
-    """Positions ``at`` of networks, and the ``name`` of what is counted."""
+    """The ``name`` of an axis, such as epoch, and the positions ``at`` of networks on it."""
 
     name: str
     at: tuple[float, ...]

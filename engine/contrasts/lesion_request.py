@@ -73,5 +73,5 @@ class LesionRequest:
             raise UserError(f"controls are drawn at least once; got {self.draws} draws")
 
     def draws_of(self, lesion: str) -> int:
-        """Number of draws of the selective units or a control; 1 of what is not random."""
+        """Number of draws of a control, or of the selective units; 1 if nothing is random."""
         return self.draws if CONTROLS.get(lesion) else 1
